@@ -1,0 +1,138 @@
+//! A request's way from its headers and body to the orchestrator, and its answer's way back.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use huntaze_domain::error::ErrorCode;
+use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES};
+use huntaze_domain::intent::WorkflowIntent;
+use huntaze_domain::principal::Principal;
+use huntaze_lambda::api::{Call, Reply, Route};
+use huntaze_lambda::problem::Problem;
+use huntaze_orchestrator::route::RouteError;
+use huntaze_orchestrator::run::{Answer, Request, RunError};
+use huntaze_orchestrator::store::WorkflowError;
+use serde_json::{Value, json};
+
+use crate::App;
+
+/// When a client may look again for a request that is in flight: a typical answer takes some seconds.
+const IN_FLIGHT_RETRY: Duration = Duration::from_secs(2);
+/// When a client may come again after both providers failed: the breaker's 30 s of the design.
+const PROVIDER_RETRY: Duration = Duration::from_secs(30);
+
+impl Route for App {
+    async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
+        let principal = call.authenticate(&self.sessions)?;
+        let request = read(call, &principal)?;
+        let user = request.owner.clone();
+        let answer = self.orchestrator.handle(request).await.map_err(|error| refused(&error))?;
+        reply(call, user.as_str(), answer)
+    }
+}
+
+fn read(call: &Call, principal: &Principal) -> Result<Request, Problem> {
+    let idempotency_key = idempotency_key(call)?;
+    let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
+    let owner = principal.acting_for(parsed.intent.user_id.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+    if parsed.intent.send_to_only_fans {
+        return Err(not_implemented("`sendToOnlyFans`: sending to fans"));
+    }
+    if prefers_async(call) {
+        return Err(not_implemented("`Prefer: respond-async`: answering later"));
+    }
+    Ok(Request {
+        owner: owner.clone(),
+        requested_by: principal.user_id.clone(),
+        parsed,
+        idempotency_key,
+        request_id: call.request_id.clone(),
+        trace_id: call.trace_id.clone(),
+        now: call.now,
+        accepted_at: call.started,
+        deadline: call.deadline,
+    })
+}
+
+fn idempotency_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
+    let invalid = || {
+        Problem::invalid_field(
+            "Idempotency-Key",
+            format!("must be 1 to {MAX_ID_BYTES} printable characters, given once"),
+        )
+    };
+    let mut values = call.headers.get_all("idempotency-key").iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let text = value.to_str().map_err(|_| invalid())?;
+            IdempotencyKey::parse(text).map(Some).map_err(|_| invalid())
+        }
+        _ => Err(invalid()),
+    }
+}
+
+/// RFC 7240: preferences are separated by commas, parameters by semicolons.
+fn prefers_async(call: &Call) -> bool {
+    let preferences = call.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut names = preferences.flat_map(|line| line.split(',')).filter_map(|part| part.split(';').next());
+    names.any(|name| name.trim().eq_ignore_ascii_case("respond-async"))
+}
+
+fn not_implemented(what: &str) -> Problem {
+    Problem::new(ErrorCode::NotImplemented, format!("{what} is not available yet; nothing was done"))
+}
+
+fn refused(error: &RunError) -> Problem {
+    match error {
+        RunError::Route(limit @ RouteError::CostLimit { limit: value, needed }) => Problem::new(
+            ErrorCode::CostLimitExceeded,
+            limit.to_string(),
+        )
+        .with("limit", json!({"name": "maxCost", "value": value.to_json_number(), "needed": needed.to_json_number()})),
+        RunError::Route(RouteError::UnknownModel(unknown)) => {
+            // A fault of the configuration: said to the caller, and loudly to the operator.
+            let _ = Problem::internal(unknown);
+            Problem::new(ErrorCode::ProviderUnavailable, unknown.to_string()).retry_after(PROVIDER_RETRY)
+        }
+        RunError::Route(RouteError::NoProvider) => {
+            Problem::new(ErrorCode::ProviderUnavailable, error.to_string()).retry_after(PROVIDER_RETRY)
+        }
+        RunError::InFlight(workflow) => Problem::new(ErrorCode::Conflict, error.to_string())
+            .retry_after(IN_FLIGHT_RETRY)
+            .with("workflowId", workflow.as_str()),
+        RunError::Mismatch => Problem::new(ErrorCode::IdempotencyMismatch, error.to_string()),
+        RunError::Store(cause) => Problem::internal(cause),
+    }
+}
+
+fn reply(call: &Call, user: &str, answer: Answer) -> Result<Reply, Problem> {
+    match answer.result {
+        Ok(mut result) => {
+            let reply = Reply::ok(json!({
+                "success": true,
+                "data": result["data"].take(),
+                "metrics": result["metrics"].take(),
+                "metadata": metadata(call, user),
+            }));
+            Ok(if answer.replayed { reply.header(REPLAYED, HeaderValue::from_static("true")) } else { reply })
+        }
+        Err(WorkflowError { code, detail }) => {
+            let problem = Problem::new(code, detail).with("workflowId", answer.workflow_id.as_str());
+            Err(if code == ErrorCode::ProviderUnavailable { problem.retry_after(PROVIDER_RETRY) } else { problem })
+        }
+    }
+}
+
+/// Tells a client that this answer was made by an earlier request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+fn metadata(call: &Call, user: &str) -> Value {
+    json!({
+        "userId": user,
+        "timestamp": call.now,
+        "traceId": call.trace_id,
+        "requestId": call.request_id,
+        "hybridOrchestrator": true,
+    })
+}

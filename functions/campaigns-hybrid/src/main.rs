@@ -1,0 +1,33 @@
+//! `POST /api/v2/campaigns/hybrid`: the main job.
+
+mod handler;
+
+use std::sync::Arc;
+
+use huntaze_lambda::clients::{self, Aws};
+use huntaze_lambda::session::Sessions;
+use huntaze_lambda::{api, config, logs};
+use huntaze_orchestrator::run::Orchestrator;
+use huntaze_postgres::Database;
+
+struct App {
+    sessions: Sessions,
+    orchestrator: Orchestrator,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    logs::init();
+    let env = config::load().await?;
+    let tls = clients::tls(&env)?;
+    let database =
+        env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls))).map(Arc::new);
+    let dynamodb = Aws::with_tls(&env, &tls).dynamodb();
+    let http = clients::http(&tls)?;
+    let sessions = config::sessions(&env);
+    let orchestrator = database.and_then(|database| Orchestrator::from_env(&env, database, dynamodb, http));
+    let built = sessions.zip(orchestrator).map(|(sessions, orchestrator)| App { sessions, orchestrator });
+    let app = env.finish(built)?;
+    app.orchestrator.database.warm_up().await;
+    api::serve(&app).await
+}

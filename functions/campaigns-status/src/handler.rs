@@ -1,0 +1,75 @@
+//! Reads the query, keeps to the caller's own data, and shows workflows in the contract's shape.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use huntaze_domain::error::ErrorCode;
+use huntaze_domain::ids::{UserId, WorkflowId};
+use huntaze_domain::principal::Principal;
+use huntaze_lambda::api::{Call, Reply, Route};
+use huntaze_lambda::problem::Problem;
+use huntaze_orchestrator::run::WorkflowStatus;
+use huntaze_orchestrator::status::{self, ListQuery};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::App;
+
+const DEFAULT_LIMIT: u8 = 10;
+const MAX_LIMIT: u8 = 100;
+
+impl Route for App {
+    async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
+        let principal = call.authenticate(&self.sessions)?;
+        let named = call.parameter("userId")?.map(UserId::parse).transpose();
+        let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
+        let owner = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+        let data = match call.parameter("workflowId")? {
+            Some(id) => self.one(&principal, id).await?,
+            None => self.list(owner, call).await?,
+        };
+        let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace_id});
+        Ok(Reply::ok(json!({"success": true, "data": data, "metadata": metadata})))
+    }
+}
+
+impl App {
+    async fn one(&self, principal: &Principal, id: &str) -> Result<Value, Problem> {
+        let id = WorkflowId::parse(id).map_err(|e| Problem::invalid_field("workflowId", e.to_string()))?;
+        let found = status::one(&self.database, &id).await.map_err(|e| Problem::internal(&e))?;
+        let view = found.ok_or_else(|| Problem::new(ErrorCode::NotFound, "there is no such workflow"))?;
+        let owner = UserId::parse(&view.user_id).map_err(|e| Problem::internal(&e))?;
+        principal.acting_for(Some(&owner)).map_err(|e| Problem::forbidden(e.to_string()))?;
+        serde_json::to_value(view).map_err(|e| Problem::internal(&e))
+    }
+
+    async fn list(&self, owner: &UserId, call: &Call) -> Result<Value, Problem> {
+        let query = ListQuery {
+            user: owner.clone(),
+            status: call.parameter("status")?.map(read_status).transpose()?,
+            after: call.parameter("cursor")?.map(read_cursor).transpose()?,
+            limit: call.parameter("limit")?.map_or(Ok(DEFAULT_LIMIT), read_limit)?,
+        };
+        let page = status::list(&self.database, &query).await.map_err(|e| Problem::internal(&e))?;
+        let next = page.next.map(|(at, id)| BASE64.encode(format!("{at} {id}")));
+        Ok(json!({"workflows": page.workflows, "summary": page.summary, "nextCursor": next}))
+    }
+}
+
+fn read_status(text: &str) -> Result<WorkflowStatus, Problem> {
+    let names = WorkflowStatus::ALL.map(WorkflowStatus::as_str).join(", ");
+    WorkflowStatus::from_name(text).ok_or_else(|| Problem::invalid_field("status", format!("must be one of {names}")))
+}
+
+fn read_limit(text: &str) -> Result<u8, Problem> {
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| Problem::invalid_field("limit", format!("must be a whole number from 1 to {MAX_LIMIT}")))
+}
+
+fn read_cursor(text: &str) -> Result<(Timestamp, WorkflowId), Problem> {
+    let read = || {
+        let text = String::from_utf8(BASE64.decode(text).ok()?).ok()?;
+        let (at, id) = text.split_once(' ')?;
+        Some((at.parse().ok()?, WorkflowId::parse(id).ok()?))
+    };
+    read().ok_or_else(|| Problem::invalid_field("cursor", "must be the `nextCursor` of an earlier answer"))
+}

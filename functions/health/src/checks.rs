@@ -1,0 +1,152 @@
+//! Each thing that the main job stands on, asked for real, at no cost, within a time of its own.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::DisplayErrorContext;
+use huntaze_costs::price::Catalogue;
+use huntaze_domain::provider::Provider;
+use huntaze_lambda::clients::Redis;
+use huntaze_orchestrator::provider::Providers;
+use huntaze_orchestrator::route::Roles;
+use huntaze_postgres::Database;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+/// A check that takes longer has failed.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+/// The tables that the main job needs; reading none of their rows, whatever their number.
+const SCHEMA: &str =
+    "SELECT FROM orchestrator.workflows w, orchestrator.attempts a, orchestrator.reservations r LIMIT 0";
+
+/// The contract's health of one part, or of the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Health {
+    Healthy,
+    Degraded,
+    Unhealthy,
+}
+
+impl Health {
+    /// Whether the main job can run.
+    pub(crate) fn serves(self) -> bool {
+        self != Self::Unhealthy
+    }
+}
+
+/// One part's answer.
+#[derive(Debug, Serialize)]
+struct Check {
+    status: Health,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+    /// Milliseconds.
+    latency: u64,
+}
+
+/// What is checked.
+pub(crate) struct Checks {
+    pub(crate) database: Database,
+    pub(crate) redis: Redis,
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+    pub(crate) costs_table: String,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+    pub(crate) queues: [String; 2],
+    pub(crate) providers: Providers,
+    pub(crate) roles: Roles,
+    pub(crate) catalogue: Catalogue,
+}
+
+impl Checks {
+    /// Runs all of them side by side.
+    pub(crate) async fn run(&self, now: Timestamp) -> (Health, Value) {
+        let (database, azure, openai, limiter, aws) = tokio::join!(
+            check("database", Health::Unhealthy, "PostgreSQL or its schema is not there", async {
+                self.database.query(SCHEMA, &[]).await.map(|_| ())
+            }),
+            self.provider(Provider::Azure),
+            self.provider(Provider::OpenAi),
+            check("rateLimiter", Health::Degraded, "Redis is not reachable", self.redis.ping()),
+            check("awsServices", Health::Degraded, "DynamoDB or SQS is not reachable", self.aws()),
+        );
+        let orchestrator = self.orchestrator(now, &azure, &openai);
+        let overall = [&database, &orchestrator, &limiter, &aws].map(|check| check.status);
+        // One provider of two is enough to serve.
+        let providers =
+            if azure.status.max(openai.status) == Health::Healthy { Health::Healthy } else { Health::Degraded };
+        let health = overall.into_iter().chain([providers]).max().unwrap_or(Health::Unhealthy);
+        let checks = json!({
+            "database": database,
+            "orchestrator": orchestrator,
+            "azureProvider": azure,
+            "openaiProvider": openai,
+            "rateLimiter": limiter,
+            "awsServices": aws,
+        });
+        (health, checks)
+    }
+
+    async fn provider(&self, provider: Provider) -> Check {
+        let probe = self.providers.probe(provider, PATIENCE);
+        match provider {
+            Provider::Azure => check("azureProvider", Health::Unhealthy, "Azure OpenAI does not answer", probe).await,
+            Provider::OpenAi => check("openaiProvider", Health::Unhealthy, "OpenAI does not answer", probe).await,
+        }
+    }
+
+    /// Whether a request can be routed: every role has a candidate that is priced, configured and answering.
+    fn orchestrator(&self, now: Timestamp, azure: &Check, openai: &Check) -> Check {
+        let up = |provider| match provider {
+            Provider::Azure => azure.status.serves(),
+            Provider::OpenAi => openai.status.serves(),
+        };
+        let priced = self.roles.all().all(|c| self.catalogue.price(c.provider, &c.model, now).is_ok());
+        let roles = [&self.roles.planner, &self.roles.short_message, &self.roles.validator];
+        let routable = roles.iter().all(|candidates| {
+            let mut callable = candidates.iter().filter(|c| self.providers.has(c.provider) && up(c.provider));
+            callable.any(|c| self.catalogue.price(c.provider, &c.model, now).is_ok())
+        });
+        let (status, message) = match (routable, priced) {
+            (true, true) => (Health::Healthy, None),
+            (true, false) => (Health::Degraded, Some("a configured model has no price")),
+            (false, _) => (Health::Unhealthy, Some("a role has no provider that answers")),
+        };
+        Check { status, message, latency: 0 }
+    }
+
+    /// `DescribeTable` and `GetQueueUrl` read no data and write nothing.
+    async fn aws(&self) -> Result<(), String> {
+        let table = async {
+            let answer = self.dynamodb.describe_table().table_name(&self.costs_table).send().await;
+            answer.map(|_| ()).map_err(|error| DisplayErrorContext(error).to_string())
+        };
+        let [first, second] = self.queues.each_ref().map(|queue| async move {
+            // Given as a URL it is known already; what is asked is whether it is there.
+            let answer = self.sqs.get_queue_url().queue_name(queue.rsplit('/').next().unwrap_or(queue)).send().await;
+            answer.map(|_| ()).map_err(|error| DisplayErrorContext(error).to_string())
+        });
+        tokio::try_join!(table, first, second).map(|_| ())
+    }
+}
+
+/// Runs one check. What went wrong is logged; the answer is public and says only that it did.
+async fn check<E: Display>(
+    name: &'static str,
+    failed: Health,
+    message: &'static str,
+    work: impl Future<Output = Result<(), E>>,
+) -> Check {
+    let started = Instant::now();
+    let outcome = timeout(PATIENCE, work).await;
+    let latency = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let cause = match outcome {
+        Ok(Ok(())) => return Check { status: Health::Healthy, message: None, latency },
+        Ok(Err(cause)) => cause.to_string(),
+        Err(_) => format!("no answer within {PATIENCE:?}"),
+    };
+    tracing::warn!(check = name, cause, "a health check failed");
+    Check { status: failed, message: Some(message), latency }
+}

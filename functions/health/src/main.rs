@@ -1,0 +1,83 @@
+//! `GET /api/health/hybrid-orchestrator`: real checks, side by side, at most every 15 seconds.
+
+mod checks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use huntaze_lambda::api::{self, Call, Reply, Route};
+use huntaze_lambda::clients::{self, Aws, Redis};
+use huntaze_lambda::problem::Problem;
+use huntaze_lambda::{config, logs};
+use huntaze_orchestrator::config::catalogue;
+use huntaze_orchestrator::provider::Providers;
+use huntaze_orchestrator::route::Roles;
+use huntaze_postgres::Database;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::checks::Checks;
+
+/// Between two rounds of checks the last answer stands: nobody can make this route press on what it checks.
+const FRESH_FOR: Duration = Duration::from_secs(15);
+
+struct App {
+    checks: Checks,
+    born: Instant,
+    last: Mutex<Option<(Instant, StatusCode, Value)>>,
+}
+
+impl Route for App {
+    async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
+        let mut last = self.last.lock().await;
+        if let Some((_, status, body)) = last.as_ref().filter(|(at, _, _)| at.elapsed() < FRESH_FOR) {
+            return Ok(Reply { status: *status, ..Reply::ok(body.clone()) });
+        }
+        let started = Instant::now();
+        let (health, checks) = self.checks.run(call.now).await;
+        let status = if health.serves() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let body = json!({
+            "status": health,
+            "timestamp": call.now,
+            "uptime": self.born.elapsed().as_secs(),
+            "checks": checks,
+            "metrics": {"checkDuration": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)},
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        *last = Some((started, status, body.clone()));
+        Ok(Reply { status, ..Reply::ok(body) })
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    logs::init();
+    let env = config::load().await?;
+    let tls = clients::tls(&env)?;
+    let aws = Aws::with_tls(&env, &tls);
+    let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls)));
+    let redis = env.check("REDIS_URL", Redis::new(&env.required("REDIS_URL")));
+    let providers = Providers::from_env(&env, clients::http(&tls)?);
+    let roles = Roles::from_env(&env);
+    // Without a session secret the main job answers nobody.
+    let sessions = config::sessions(&env);
+    let built =
+        database.zip(redis).zip(catalogue(&env)).zip(sessions).map(|(((database, redis), catalogue), _)| Checks {
+            database,
+            redis,
+            dynamodb: aws.dynamodb(),
+            costs_table: env.or("DYNAMODB_COSTS_TABLE", "huntaze-ai-costs-production"),
+            sqs: aws.sqs(),
+            queues: [
+                env.or("SQS_WORKFLOW_QUEUE", "huntaze-hybrid-workflows"),
+                env.or("SQS_RATE_LIMITER_QUEUE", "huntaze-rate-limiter-queue"),
+            ],
+            providers,
+            roles,
+            catalogue,
+        });
+    let app = App { checks: env.finish(built)?, born: Instant::now(), last: Mutex::new(None) };
+    api::serve(&app).await
+}

@@ -1,0 +1,59 @@
+//! Schedule, every minute: settles what a crash left reserved, and completes the ledger.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use huntaze_costs::ledger::Ledger;
+use huntaze_costs::sweep;
+use huntaze_lambda::clients::{self, Aws};
+use huntaze_lambda::scheduled::{self, Invocation, Task};
+use huntaze_lambda::{config, logs};
+use huntaze_orchestrator::config::ledger;
+use huntaze_postgres::Database;
+use serde_json::{Value, json};
+use tokio::time::timeout_at;
+
+struct App {
+    database: Database,
+    ledger: Ledger,
+    grace: Duration,
+}
+
+impl Task for App {
+    async fn run(&self, invocation: Invocation) -> anyhow::Result<Value> {
+        // Whoever settled an attempt a moment ago is still writing its entry.
+        let settled_before = invocation.now.saturating_sub(self.grace)?;
+        let sweep = async {
+            let settled = sweep::settle_expired(&self.database).await?;
+            let projected = sweep::project_missing(&self.database, &self.ledger, settled_before).await?;
+            anyhow::Ok((settled, projected))
+        };
+        let (settled, projected) =
+            timeout_at(invocation.deadline, sweep).await.context("the sweep ran out of time")??;
+        tracing::info!(
+            settled,
+            found = projected.found,
+            written = projected.written,
+            failed = projected.failed,
+            "swept"
+        );
+        Ok(json!({
+            "settled": settled,
+            "found": projected.found,
+            "written": projected.written,
+            "failed": projected.failed,
+        }))
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    logs::init();
+    let env = config::load().await?;
+    let tls = clients::tls(&env)?;
+    let ledger = ledger(&env, Aws::with_tls(&env, &tls).dynamodb());
+    let grace = env.millis("LEDGER_SWEEP_GRACE_MS", 10_000);
+    let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), tls));
+    let app = env.finish(database.map(|database| App { database, ledger, grace }))?;
+    scheduled::serve(&app).await
+}

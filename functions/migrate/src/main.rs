@@ -1,0 +1,45 @@
+//! Applies the PostgreSQL migrations of `migrations/`; invoked once a deployment, before the new functions serve.
+//!
+//! Two of them at once are safe: the second waits for the first. A migration that was changed after it was applied, or is
+//! missing, is an error and nothing is applied.
+
+use anyhow::Context;
+use huntaze_lambda::scheduled::{self, Invocation, Task};
+use huntaze_lambda::{clients, config, logs};
+use huntaze_postgres::Database;
+use serde_json::{Value, json};
+
+mod migrations {
+    refinery::embed_migrations!("../../migrations");
+}
+
+/// Any number that nothing else in the database locks.
+const LOCK: i64 = 0x6875_6e74;
+
+struct App {
+    database: Database,
+}
+
+impl Task for App {
+    async fn run(&self, _: Invocation) -> anyhow::Result<Value> {
+        let mut client = self.database.dedicated().await?;
+        client.batch_execute("CREATE SCHEMA IF NOT EXISTS orchestrator").await.context("the schema cannot be made")?;
+        // Held until the connection ends.
+        client.query_typed("SELECT pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
+        let mut runner = migrations::migrations::runner();
+        runner.set_migration_table_name("orchestrator.schema_history");
+        let report = runner.run_async(&mut client).await.context("a migration failed")?;
+        let applied: Vec<_> = report.applied_migrations().iter().map(ToString::to_string).collect();
+        tracing::info!(?applied, "migrated");
+        Ok(json!({"applied": applied}))
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    logs::init();
+    let env = config::load().await?;
+    let tls = clients::tls(&env)?;
+    let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), tls));
+    scheduled::serve(&App { database: env.finish(database)? }).await
+}

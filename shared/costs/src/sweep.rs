@@ -1,0 +1,141 @@
+//! What a crash left behind is brought to its end here, by a schedule.
+//!
+//! Two things can be left: a call whose process died before it was settled (its reservation runs out), and a settled
+//! attempt that did not get into the ledger. Both are found in PostgreSQL and are safe to do again.
+
+use futures_util::{StreamExt, stream};
+use huntaze_domain::money::Usd;
+use huntaze_domain::provider::{Provider, TokenUsage};
+use huntaze_postgres::{Database, DatabaseError};
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::ledger::{Ledger, LedgerEntry, LedgerError};
+
+const SETTLE_EXPIRED: &str = include_str!("../sql/settle_expired.sql");
+const UNPROJECTED: &str = include_str!("../sql/unprojected.sql");
+const MARK_PROJECTED: &str = "UPDATE orchestrator.attempts SET projected_at = now() WHERE id = ANY($1)";
+/// DynamoDB answers for at most 100 keys at once.
+const PAGE: i64 = 100;
+/// Projections that are under way at once.
+const CONCURRENCY: usize = 8;
+
+/// Why a sweep stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// PostgreSQL.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// DynamoDB.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A row that the schema should not allow.
+    #[error("attempt {0} cannot be read")]
+    Row(String),
+}
+
+/// Settles the attempts whose reservation has run out: the process that made the call is gone, its outcome is unknown, so
+/// the full bound is booked, flagged as an estimate. Their workflows end as failed. Returns how many.
+///
+/// # Errors
+/// [`SweepError::Database`]
+pub async fn settle_expired(database: &Database) -> Result<u64, SweepError> {
+    let mut settled = 0;
+    loop {
+        let rows = database.query(SETTLE_EXPIRED, &[(&PAGE, Type::INT8)]).await?;
+        let page: i64 = rows.first().map_or(0, |row| row.get(0));
+        settled += page.unsigned_abs();
+        if page < PAGE {
+            return Ok(settled);
+        }
+    }
+}
+
+/// What [`project_missing`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Projected {
+    /// Settled attempts whose entry was there already.
+    pub found: u64,
+    /// Entries that were missing and are written now.
+    pub written: u64,
+    /// Entries that could not be written; the next sweep tries again.
+    pub failed: u64,
+}
+
+/// Brings the ledger up to what was settled before `settled_before`, and marks it as done.
+///
+/// # Errors
+/// [`SweepError`] if a store is away. One entry that cannot be written does not hold up the others.
+pub async fn project_missing(
+    database: &Database,
+    ledger: &Ledger,
+    settled_before: Timestamp,
+) -> Result<Projected, SweepError> {
+    let mut done = Projected::default();
+    let mut after = (Timestamp::UNIX_EPOCH, String::new());
+    loop {
+        let page = [
+            (&after.0 as _, Type::TIMESTAMPTZ),
+            (&after.1 as _, Type::TEXT),
+            (&settled_before as _, Type::TIMESTAMPTZ),
+            (&PAGE as _, Type::INT8),
+        ];
+        let rows = database.query(UNPROJECTED, &page).await?;
+        let Some(last) = rows.last() else { return Ok(done) };
+        after = (last.get("settled_at"), last.get("id"));
+        let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+
+        let present = ledger.present(&entries).await?;
+        let (mut projected, missing): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| present.contains(&entry.id));
+        done.found += projected.len() as u64;
+        let mut writes = stream::iter(missing).map(|entry| write(ledger, entry)).buffer_unordered(CONCURRENCY);
+        while let Some((entry, result)) = writes.next().await {
+            match result {
+                Ok(()) => {
+                    done.written += 1;
+                    projected.push(entry);
+                }
+                Err(error) => {
+                    done.failed += 1;
+                    tracing::error!(%error, attempt = entry.id, "a ledger entry could not be written");
+                }
+            }
+        }
+        let ids: Vec<&str> = projected.iter().map(|entry| entry.id.as_str()).collect();
+        database.query(MARK_PROJECTED, &[(&ids, Type::TEXT_ARRAY)]).await?;
+    }
+}
+
+async fn write(ledger: &Ledger, entry: LedgerEntry) -> (LedgerEntry, Result<(), LedgerError>) {
+    let result = ledger.project(&entry).await;
+    (entry, result)
+}
+
+fn entry(row: &Row) -> Result<LedgerEntry, SweepError> {
+    let id: String = row.get("id");
+    let unreadable = || SweepError::Row(id.clone());
+    let tokens = |column: &str| u64::try_from(row.get::<_, i64>(column)).map_err(|_| unreadable());
+    Ok(LedgerEntry {
+        operation_id: row.get("workflow_id"),
+        user_id: row.get("user_id"),
+        provider: Provider::from_name(row.get("provider")).ok_or_else(unreadable)?,
+        model: row.get("model"),
+        request_type: row.get("request_type"),
+        outcome: row.get("outcome"),
+        usage: TokenUsage {
+            input_tokens: tokens("input_tokens")?,
+            cached_input_tokens: tokens("cached_input_tokens")?,
+            output_tokens: tokens("output_tokens")?,
+        },
+        cost: Usd::try_from(row.get::<_, Decimal>("cost")).map_err(|_| unreadable())?,
+        estimated: row.get("estimated"),
+        price_version: row.get("price_version"),
+        trace_id: row.get("trace_id"),
+        duration_ms: row.get("duration_ms"),
+        started_at: row.get("started_at"),
+        id: id.clone(),
+    })
+}

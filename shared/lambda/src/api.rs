@@ -1,0 +1,258 @@
+//! An HTTP function: an API Gateway event in, a reply or a problem out, one log line each.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use huntaze_domain::principal::Principal;
+use jiff::Timestamp;
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Error, Request, RequestExt, Response, service_fn};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::problem::{Problem, status_and_title};
+use crate::scheduled::{millis, now};
+use crate::session::{AuthError, Sessions};
+
+/// API Gateway answers 503 after so long.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The service ends an invocation at its deadline; the answer must be out by then.
+const MARGIN: Duration = Duration::from_millis(1_500);
+
+/// One request.
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// The path, for problems.
+    pub path: String,
+    /// The headers; several of one name may be joined by commas.
+    pub headers: HeaderMap,
+    /// The query, decoded.
+    pub query: Vec<(String, String)>,
+    /// The body, decoded.
+    pub body: Vec<u8>,
+    /// The client's `X-Request-Id`, or the gateway's.
+    pub request_id: String,
+    /// The trace that the request belongs to: 32 hexadecimal digits.
+    pub trace_id: String,
+    /// The wall clock at its start.
+    pub now: Timestamp,
+    /// The moment that `now` was read.
+    pub started: Instant,
+    /// Nobody waits for the answer after this.
+    pub deadline: Instant,
+}
+
+/// A successful answer.
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its JSON.
+    pub body: Value,
+    /// Headers of its own.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Reply {
+    /// 200 with a body.
+    #[must_use]
+    pub fn ok(body: Value) -> Self {
+        Self { status: StatusCode::OK, body, headers: Vec::new() }
+    }
+
+    /// The same with a header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl Call {
+    fn read(request: Request) -> Self {
+        let (now, started) = (now(), Instant::now());
+        let context = request.request_context_ref();
+        let (gateway_id, accepted) = match context {
+            Some(RequestContext::ApiGatewayV2(context)) => (context.request_id.clone(), context.time_epoch),
+            _ => (None, 0),
+        };
+        let lambda = request.lambda_context_ref();
+        let query = request.query_string_parameters_ref();
+        let query =
+            query.map(|map| map.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()).unwrap_or_default();
+        let headers = request.headers();
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let request_id = text("x-request-id")
+            .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()))
+            .map(str::to_owned)
+            .or(gateway_id)
+            .or_else(|| lambda.map(|context| context.request_id.clone()))
+            .unwrap_or_default();
+        let trace_id = text("traceparent")
+            .and_then(trace_of_traceparent)
+            .or_else(|| text("x-amzn-trace-id").and_then(trace_of_xray))
+            .or_else(|| lambda.and_then(|context| trace_of_xray(context.xray_trace_id.as_deref()?)))
+            .unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string());
+        let left = time_left(now, accepted, lambda.map_or(0, |context| context.deadline));
+        let path = request.raw_http_path().to_owned();
+        let (parts, body) = request.into_parts();
+        Self {
+            method: parts.method,
+            path,
+            headers: parts.headers,
+            query,
+            body: match body {
+                Body::Text(text) => text.into_bytes(),
+                Body::Binary(bytes) => bytes,
+                _ => Vec::new(),
+            },
+            request_id,
+            trace_id,
+            now,
+            started,
+            deadline: started + left,
+        }
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// 401 without a valid session, 403 for a cookie from an origin that is not allowed.
+    pub fn authenticate(&self, sessions: &Sessions) -> Result<Principal, Problem> {
+        sessions.authenticate(&self.method, &self.headers, self.now).map_err(|error| match error {
+            AuthError::Unauthenticated(reason) => {
+                tracing::info!(request = self.request_id, reason, "unauthenticated");
+                Problem::unauthenticated()
+            }
+            AuthError::ForbiddenOrigin => Problem::forbidden("cookies are not taken from this origin"),
+        })
+    }
+
+    /// A query parameter; named twice, it is refused.
+    ///
+    /// # Errors
+    /// 400
+    pub fn parameter(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let mut values = self.query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value.filter(|value| !value.is_empty())),
+            _ => Err(Problem::invalid_field(name, "must be given once")),
+        }
+    }
+}
+
+/// How long an answer is waited for. The gateway counts from the event's own time; an event that is older than its
+/// patience was sent by no gateway that still waits (a file, a queue), so only the function's own deadline counts then.
+fn time_left(now: Timestamp, accepted_ms: i64, deadline_ms: u64) -> Duration {
+    let now = millis(now);
+    let until = |end: u128| Duration::from_millis(u64::try_from(end.saturating_sub(now)).unwrap_or(0));
+    let gateway = u128::try_from(accepted_ms).unwrap_or(0) + GATEWAY_TIMEOUT.as_millis();
+    let function = until(u128::from(deadline_ms));
+    let patience = if accepted_ms > 0 && gateway > now { until(gateway).min(GATEWAY_TIMEOUT) } else { GATEWAY_TIMEOUT };
+    function.min(patience).saturating_sub(MARGIN)
+}
+
+fn is_trace_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && id.bytes().any(|b| b != b'0')
+}
+
+fn trace_of_traceparent(header: &str) -> Option<String> {
+    let mut parts = header.split('-');
+    let (_version, id) = (parts.next().filter(|version| version.len() == 2)?, parts.next()?);
+    Some(id.to_owned()).filter(|id| is_trace_id(id))
+}
+
+/// `Root=1-5759e988-bd862e3fe1be46a994272793;…` is the W3C id with its parts put apart.
+fn trace_of_xray(header: &str) -> Option<String> {
+    let root = header.split(';').find_map(|part| part.trim().strip_prefix("Root=1-"))?;
+    Some(root.replace('-', "")).filter(|id| is_trace_id(id))
+}
+
+/// What an HTTP function does with a request.
+pub trait Route: Send + Sync {
+    /// Answers it.
+    fn handle(&self, call: &Call) -> impl Future<Output = Result<Reply, Problem>> + Send;
+}
+
+/// Serves requests until the environment is shut down.
+///
+/// # Errors
+/// Those of the runtime itself.
+pub async fn serve(route: &impl Route) -> Result<(), Error> {
+    lambda_http::run(service_fn(async move |request: Request| {
+        let call = Call::read(request);
+        let outcome = route.handle(&call).await;
+        let response = match &outcome {
+            Ok(reply) => respond(&call, reply.status, "application/json", &reply.body, &reply.headers),
+            Err(problem) => {
+                let (status, _) = status_and_title(problem.code);
+                let retry =
+                    problem.retry_after.map(|wait| (header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))));
+                let headers: Vec<_> = retry.into_iter().collect();
+                let body = problem.body(&call.path, &call.request_id);
+                respond(&call, status, "application/problem+json", &body, &headers)
+            }
+        };
+        let code = outcome.err().map(|problem| problem.code.as_str());
+        tracing::info!(
+            request = call.request_id,
+            trace = call.trace_id,
+            method = call.method.as_str(),
+            status = response.status().as_u16(),
+            code,
+            duration_ms = u64::try_from(call.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "request"
+        );
+        Ok::<_, Error>(response)
+    }))
+    .await
+}
+
+fn respond(
+    call: &Call,
+    status: StatusCode,
+    content_type: &'static str,
+    body: &Value,
+    headers: &[(HeaderName, HeaderValue)],
+) -> Response<Body> {
+    let mut response = Response::new(Body::Text(body.to_string()));
+    *response.status_mut() = status;
+    let own = response.headers_mut();
+    own.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    own.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(&call.request_id) {
+        own.insert("x-request-id", id);
+    }
+    own.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_ids_are_read_from_both_headers() {
+        let id = "5759e988bd862e3fe1be46a994272793";
+        assert_eq!(trace_of_traceparent(&format!("00-{id}-53995c3f42cd8ad8-01")).as_deref(), Some(id));
+        assert_eq!(trace_of_xray("Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1").as_deref(), Some(id));
+        for bad in ["", "00", "00-xyz-1-1", "00-00000000000000000000000000000000-1-1", "Root=1-a-b"] {
+            assert_eq!(trace_of_traceparent(bad).or_else(|| trace_of_xray(bad)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_time_left_counts_from_the_event() {
+        let now = Timestamp::from_millisecond(1_000_000_000_000).unwrap();
+        let at = |ms: i64| now.as_millisecond() + ms;
+        let function = u64::try_from(at(60_000)).unwrap();
+        let left = |accepted: i64, deadline: u64| time_left(now, accepted, deadline).as_millis();
+        assert_eq!(left(at(-2_000), function), 26_500);
+        // An old or a future event says nothing about a gateway; the function's own deadline still holds.
+        for odd in [0, -5, at(-31_000), at(900_000)] {
+            assert_eq!(left(odd, function), 28_500);
+        }
+        assert_eq!(left(at(-2_000), u64::try_from(at(5_000)).unwrap()), 3_500);
+        assert_eq!(left(at(-2_000), 0), 0);
+    }
+}

@@ -1,0 +1,218 @@
+//! Clients on one TLS configuration (ADR 0002). Each function builds only those that it uses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use huntaze_domain::env::Env;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+/// An AWS call, its retries included, is given up after this time.
+const AWS_OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
+/// One try of an AWS call.
+const AWS_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Opening a connection to anything.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Redis answers in well under a millisecond; a slow one is a missing one.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a client could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The CA bundle named by `TLS_CA_FILE`.
+    #[error("TLS_CA_FILE cannot be read: {0}")]
+    CaFile(String),
+    /// The TLS configuration.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client.
+    #[error("the HTTP client cannot be built")]
+    Http(#[from] reqwest::Error),
+}
+
+/// The one TLS configuration: ring, the Mozilla roots, and the bundle that `TLS_CA_FILE` names.
+///
+/// # Errors
+/// [`ClientError`]
+pub fn tls(env: &Env) -> Result<Arc<ClientConfig>, ClientError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    // Redis takes no configuration of ours and asks for the process's default. A second call changes nothing.
+    let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = env.optional("TLS_CA_FILE") {
+        let fault = |fault: String| ClientError::CaFile(fault);
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
+        for certificate in certificates {
+            roots.add(certificate.map_err(|error| fault(error.to_string()))?)?;
+        }
+    }
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// The HTTP client for providers: no proxy of the environment, no redirects, no retries of its own.
+///
+/// # Errors
+/// [`ClientError::Http`]
+pub fn http(tls: &Arc<ClientConfig>) -> Result<reqwest::Client, ClientError> {
+    let builder = reqwest::Client::builder().tls_backend_preconfigured((**tls).clone()).no_proxy();
+    let builder = builder.redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never());
+    Ok(builder.connect_timeout(CONNECT_TIMEOUT).user_agent("huntaze-orchestrator").build()?)
+}
+
+/// Redis, for the health check; what uses it comes with its capability.
+pub struct Redis(redis::Client);
+
+impl Redis {
+    /// Takes the URL; nothing is opened yet.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn new(url: &str) -> Result<Self, redis::RedisError> {
+        redis::Client::open(url).map(Self)
+    }
+
+    /// Asks whether it is there.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn ping(&self) -> Result<(), redis::RedisError> {
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(REDIS_TIMEOUT))
+            .set_response_timeout(Some(REDIS_TIMEOUT));
+        let mut connection = self.0.get_multiplexed_async_connection_with_config(&config).await?;
+        redis::cmd("PING").exec_async(&mut connection).await
+    }
+}
+
+/// AWS's part of the configuration. Credentials are the environment's: a function has no others.
+pub struct Aws {
+    config: SdkConfig,
+    endpoints: Vec<(&'static str, String)>,
+}
+
+impl Aws {
+    /// Reads region, credentials and endpoints.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the TLS configuration.
+    pub fn new(env: &Env) -> Result<Self, ClientError> {
+        Ok(Self::with_tls(env, &tls(env)?))
+    }
+
+    /// The same on a TLS configuration that is there.
+    #[must_use]
+    pub fn with_tls(env: &Env, tls: &Arc<ClientConfig>) -> Self {
+        let credentials = Credentials::new(
+            env.or("AWS_ACCESS_KEY_ID", ""),
+            env.or("AWS_SECRET_ACCESS_KEY", ""),
+            env.optional("AWS_SESSION_TOKEN"),
+            None,
+            "environment",
+        );
+        let timeouts = TimeoutConfig::builder()
+            .operation_timeout(AWS_OPERATION_TIMEOUT)
+            .operation_attempt_timeout(AWS_ATTEMPT_TIMEOUT)
+            .build();
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(env.or("AWS_REGION", "us-east-1")))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .retry_config(RetryConfig::standard())
+            .timeout_config(timeouts)
+            .sleep_impl(TokioSleep::new())
+            .http_client(Connector::new(tls))
+            .build();
+        let endpoint = |service: &'static str, variable: &str| {
+            let url = env.optional(variable).or_else(|| env.optional("AWS_ENDPOINT_URL"))?;
+            Some((service, url))
+        };
+        let endpoints = [
+            endpoint("dynamodb", "AWS_ENDPOINT_URL_DYNAMODB"),
+            endpoint("sqs", "AWS_ENDPOINT_URL_SQS"),
+            endpoint("secretsmanager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+        ];
+        Self { config, endpoints: endpoints.into_iter().flatten().collect() }
+    }
+
+    fn endpoint(&self, service: &str) -> Option<String> {
+        self.endpoints.iter().find(|(name, _)| *name == service).map(|(_, url)| url.clone())
+    }
+
+    /// DynamoDB.
+    #[must_use]
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config);
+        config.set_endpoint_url(self.endpoint("dynamodb"));
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+
+    /// SQS.
+    #[must_use]
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        let mut config = aws_sdk_sqs::config::Builder::from(&self.config);
+        config.set_endpoint_url(self.endpoint("sqs"));
+        aws_sdk_sqs::Client::from_conf(config.build())
+    }
+
+    /// Secrets Manager.
+    #[must_use]
+    pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
+        let mut config = aws_sdk_secretsmanager::config::Builder::from(&self.config);
+        config.set_endpoint_url(self.endpoint("secretsmanager"));
+        aws_sdk_secretsmanager::Client::from_conf(config.build())
+    }
+}
+
+/// The SDK's HTTP client cannot take a TLS configuration, so this one stands in: hyper on ours.
+#[derive(Debug, Clone)]
+struct Connector(hyper_util::client::legacy::Client<HttpsConnector<TcpConnector>, SdkBody>);
+
+impl Connector {
+    fn new(tls: &Arc<ClientConfig>) -> Self {
+        let mut tcp = TcpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // The SDK's own connect time-out does not reach a connector that is not its own.
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let https = HttpsConnectorBuilder::new().with_tls_config((**tls).clone()).https_or_http().enable_http1();
+        Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(https.wrap_connector(tcp)))
+    }
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let client = self.0.clone();
+        HttpConnectorFuture::new(async move {
+            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            // Reported as IO, which the SDK retries.
+            let response = client.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
+            let response = response.map(SdkBody::from_body_1_x);
+            response.try_into().map_err(|error| ConnectorError::other(Box::new(error), None))
+        })
+    }
+}
+
+impl HttpClient for Connector {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}

@@ -1,0 +1,19 @@
+//! The runtime edge: what every function needs to be a function, and nothing of what any of them is for.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`config`] | the environment and the secret, read once; every fault reported at once |
+//! | [`clients`] | TLS, AWS, HTTP and Redis clients, built once in INIT |
+//! | [`session`] | who asks: NextAuth and service tokens, origins |
+//! | [`problem`] | RFC 9457 problems in the contract's envelope |
+//! | [`api`] | an HTTP function: event in, reply or problem out, one log line |
+//! | [`scheduled`] | a function without HTTP: the schedule's and the deployment's |
+//! | [`logs`] | JSON lines |
+
+pub mod api;
+pub mod clients;
+pub mod config;
+pub mod logs;
+pub mod problem;
+pub mod scheduled;
+pub mod session;

@@ -1,0 +1,111 @@
+//! The orchestrator's part of the configuration.
+
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::Client as DynamoDb;
+use huntaze_costs::ledger::Ledger;
+use huntaze_costs::price::Catalogue;
+use huntaze_domain::env::Env;
+use huntaze_postgres::Database;
+use reqwest::Client;
+
+use crate::provider::{Azure, OpenAi, Providers};
+use crate::route::{Candidate, Roles};
+use crate::run::Orchestrator;
+
+/// A reservation outlives the longest call and its settlement, so that no sweep takes a call for lost that is under way.
+const LEASE_MS: u64 = 120_000;
+
+impl Providers {
+    /// Reads `AZURE_OPENAI_*` and `OPENAI_*`. A provider without a key is not configured.
+    #[must_use]
+    pub fn from_env(env: &Env, http: Client) -> Self {
+        let azure = env.optional("AZURE_OPENAI_API_KEY").map(|api_key| {
+            let api_version = env.or("AZURE_OPENAI_API_VERSION", "2024-10-21");
+            if !api_version.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                env.fault("AZURE_OPENAI_API_VERSION", "must be a date such as 2024-10-21");
+            }
+            let (endpoint, timeout) =
+                (base_url(env, "AZURE_OPENAI_ENDPOINT", None), env.millis("AZURE_TIMEOUT_MS", 45_000));
+            Azure { endpoint, api_key, api_version, timeout }
+        });
+        let openai = env.optional("OPENAI_API_KEY").map(|api_key| OpenAi {
+            base_url: base_url(env, "OPENAI_BASE_URL", Some("https://api.openai.com/v1")),
+            api_key,
+            organization: env.optional("OPENAI_ORG_ID"),
+            timeout: env.millis("OPENAI_TIMEOUT_MS", 30_000),
+        });
+        if azure.is_none() && openai.is_none() {
+            env.fault("AZURE_OPENAI_API_KEY", "is required, or OPENAI_API_KEY");
+        }
+        Self { http, azure, openai }
+    }
+}
+
+fn base_url(env: &Env, name: &str, default: Option<&str>) -> String {
+    let url = default.map_or_else(|| env.required(name), |default| env.or(name, default));
+    let has_scheme = url.starts_with("https://") || url.starts_with("http://");
+    if !has_scheme && !url.is_empty() {
+        env.fault(name, "must be an http or https URL");
+    }
+    url.trim_end_matches('/').to_owned()
+}
+
+impl Roles {
+    /// Reads `ROLE_PLANNER`, `ROLE_SHORT_MESSAGE` and `ROLE_VALIDATOR`: candidates in the order in which they are tried.
+    ///
+    /// By default Azure's one deployment (`AZURE_OPENAI_DEPLOYMENT`) plans and OpenAI writes, each with the other behind it.
+    #[must_use]
+    pub fn from_env(env: &Env) -> Self {
+        let azure = env.or("AZURE_OPENAI_DEPLOYMENT", "gpt-4-turbo");
+        let role = |name: &str, default: String| {
+            env.check(name, Candidate::parse_list(&env.or(name, &default))).unwrap_or_default()
+        };
+        Self {
+            planner: role("ROLE_PLANNER", format!("azure:{azure},openai:gpt-4o")),
+            short_message: role("ROLE_SHORT_MESSAGE", format!("openai:gpt-4o-mini,azure:{azure}")),
+            validator: role("ROLE_VALIDATOR", format!("openai:gpt-4o-mini,azure:{azure}")),
+        }
+    }
+}
+
+/// The price catalogue, with a price for unknown models where `PRICE_FALLBACK_INPUT_PER_MILLION` and
+/// `PRICE_FALLBACK_OUTPUT_PER_MILLION` set one.
+#[must_use]
+pub fn catalogue(env: &Env) -> Option<Catalogue> {
+    const MAX_TOKENS: u64 = 128_000;
+    let catalogue = env.check("price catalogue", Catalogue::built_in())?;
+    let [input, output] = ["INPUT", "OUTPUT"].map(|way| env.optional(&format!("PRICE_FALLBACK_{way}_PER_MILLION")));
+    match (input, output) {
+        (None, None) => Some(catalogue),
+        (Some(input), Some(output)) => {
+            env.check("PRICE_FALLBACK_*_PER_MILLION", catalogue.with_fallback(&input, &output, MAX_TOKENS))
+        }
+        _ => {
+            env.fault("PRICE_FALLBACK_*_PER_MILLION", "both or neither must be set");
+            None
+        }
+    }
+}
+
+/// The costs table's ledger.
+#[must_use]
+pub fn ledger(env: &Env, dynamodb: DynamoDb) -> Ledger {
+    Ledger::new(dynamodb, env.or("DYNAMODB_COSTS_TABLE", "huntaze-ai-costs-production"))
+}
+
+impl Orchestrator {
+    /// Puts the main job together.
+    #[must_use]
+    pub fn from_env(env: &Env, database: Arc<Database>, dynamodb: DynamoDb, http: Client) -> Option<Self> {
+        let lease = env.millis("RESERVATION_LEASE_MS", LEASE_MS);
+        Some(Self {
+            database,
+            ledger: ledger(env, dynamodb),
+            catalogue: catalogue(env)?,
+            providers: Providers::from_env(env, http),
+            roles: Roles::from_env(env),
+            lease,
+        })
+    }
+}

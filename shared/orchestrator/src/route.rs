@@ -1,0 +1,431 @@
+//! The steps of a request, who is asked in which order, and what may follow a failure. Pure.
+
+use std::time::Duration;
+
+use huntaze_costs::price::{Catalogue, Price, UnknownModel};
+use huntaze_domain::intent::{Preference, WorkflowIntent, WorkflowType};
+use huntaze_domain::money::Usd;
+use huntaze_domain::provider::{Provider, TokenUsage};
+use jiff::Timestamp;
+
+use crate::prompt::{self, MAX_PLAN_BYTES};
+
+/// What a model is asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Plans content and campaigns: the strongest model.
+    Planner,
+    /// Writes one short message: a quick and cheap model.
+    ShortMessage,
+    /// Judges a text.
+    Validator,
+}
+
+impl Role {
+    /// No answer has more output tokens. A plan of three platforms is about 900 tokens, a message of 900 characters 300.
+    fn max_output_tokens(self) -> u64 {
+        match self {
+            Self::Planner => 1_500,
+            Self::ShortMessage => 400,
+            Self::Validator => 800,
+        }
+    }
+}
+
+/// A provider's model as it is called and priced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who is called.
+    pub provider: Provider,
+    /// The name on the wire: the deployment at Azure, the model at OpenAI.
+    pub deployment: String,
+    /// The model that is priced.
+    pub model: String,
+}
+
+/// A text that names no candidate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not `azure:<deployment>[=<model>]` or `openai:<model>`")]
+pub struct InvalidCandidate(String);
+
+impl Candidate {
+    /// Reads `azure:<deployment>[=<priced model>]` or `openai:<model>`.
+    ///
+    /// # Errors
+    /// [`InvalidCandidate`]
+    pub fn parse(text: &str) -> Result<Self, InvalidCandidate> {
+        let invalid = || InvalidCandidate(text.to_owned());
+        let (provider, name) = text.trim().split_once(':').ok_or_else(invalid)?;
+        let provider = Provider::from_name(provider).ok_or_else(invalid)?;
+        let (deployment, model) = name.split_once('=').unwrap_or((name, name));
+        // The deployment becomes a part of a URL's path.
+        let plain = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+                && !part.starts_with('.')
+        };
+        if !plain(deployment) || !plain(model) || (provider == Provider::OpenAi && deployment != model) {
+            return Err(invalid());
+        }
+        Ok(Self { provider, deployment: deployment.to_owned(), model: model.to_owned() })
+    }
+
+    /// Reads a comma-separated list, in the order in which they are tried.
+    ///
+    /// # Errors
+    /// [`InvalidCandidate`] names the first that cannot be read.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, InvalidCandidate> {
+        text.split(',').map(Self::parse).collect()
+    }
+}
+
+/// Who plays which role, in the order in which they are tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    /// For plans and campaigns.
+    pub planner: Vec<Candidate>,
+    /// For messages.
+    pub short_message: Vec<Candidate>,
+    /// For judgements.
+    pub validator: Vec<Candidate>,
+}
+
+impl Roles {
+    fn of(&self, role: Role) -> &[Candidate] {
+        match role {
+            Role::Planner => &self.planner,
+            Role::ShortMessage => &self.short_message,
+            Role::Validator => &self.validator,
+        }
+    }
+
+    /// Every candidate of every role.
+    pub fn all(&self) -> impl Iterator<Item = &Candidate> {
+        self.planner.iter().chain(&self.short_message).chain(&self.validator)
+    }
+}
+
+/// One text to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// `plan`, `message`, `validation`, or `message:<platform>`.
+    pub name: String,
+    /// Who makes it.
+    pub role: Role,
+    /// Which system prompt it has.
+    pub prompt: WorkflowType,
+    /// For which platforms.
+    pub platforms: Vec<String>,
+    /// Whether it is written to the plan that an earlier step made.
+    pub follows_plan: bool,
+}
+
+/// What a request needs made, in order. A campaign on several platforms is planned once and has a message for each.
+#[must_use]
+pub fn steps(intent: &WorkflowIntent) -> Vec<Step> {
+    let step = |name: &str, role, prompt| Step {
+        name: name.to_owned(),
+        role,
+        prompt,
+        platforms: intent.platforms.clone(),
+        follows_plan: false,
+    };
+    let kind = intent.workflow_type;
+    match kind {
+        WorkflowType::ContentPlanning => vec![step("plan", Role::Planner, kind)],
+        WorkflowType::MessageGeneration => vec![step("message", Role::ShortMessage, kind)],
+        WorkflowType::ContentValidation => vec![step("validation", Role::Validator, kind)],
+        WorkflowType::CampaignExecution => {
+            let mut steps = vec![step("plan", Role::Planner, kind)];
+            if intent.platforms.len() > 1 {
+                steps.extend(intent.platforms.iter().map(|platform| Step {
+                    name: format!("message:{platform}"),
+                    role: Role::ShortMessage,
+                    prompt: WorkflowType::MessageGeneration,
+                    platforms: vec![platform.clone()],
+                    follows_plan: true,
+                }));
+            }
+            steps
+        }
+    }
+}
+
+/// A candidate for one step with its price and the most that its call can be billed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Who.
+    pub candidate: Candidate,
+    /// At which price.
+    pub price: Price,
+    /// No more tokens than these.
+    pub bound: TokenUsage,
+}
+
+impl Offer {
+    /// What would be reserved.
+    #[must_use]
+    pub fn bound_cost(&self) -> Usd {
+        self.price.cost(self.bound)
+    }
+}
+
+/// A step and its offers, in the order in which they are tried; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutedStep {
+    /// What is to be made.
+    pub step: Step,
+    /// By whom.
+    pub offers: Vec<Offer>,
+}
+
+/// The whole way of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// In order; never empty.
+    pub steps: Vec<RoutedStep>,
+    max_cost: Option<Usd>,
+}
+
+/// Why a request has no way, or no way on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No provider that could serve it is configured.
+    #[error("no configured provider can serve this request")]
+    NoProvider,
+    /// Only models without a price could serve it.
+    #[error(transparent)]
+    UnknownModel(#[from] UnknownModel),
+    /// Its upper bound passes `maxCost`.
+    #[error("the request may cost up to ${needed}, its maxCost is ${limit}")]
+    CostLimit {
+        /// The request's `maxCost`.
+        limit: Usd,
+        /// What it may cost at the most, by the cheapest way.
+        needed: Usd,
+    },
+}
+
+impl Route {
+    /// Finds the way of a request. `available` says which providers are configured.
+    ///
+    /// # Errors
+    /// [`RouteError`]; nothing was called.
+    pub fn find(
+        intent: &WorkflowIntent,
+        roles: &Roles,
+        available: impl Fn(Provider) -> bool,
+        catalogue: &Catalogue,
+        now: Timestamp,
+    ) -> Result<Self, RouteError> {
+        let routed = steps(intent).into_iter().map(|step| {
+            let plan = if step.follows_plan { 16 + MAX_PLAN_BYTES as u64 } else { 0 };
+            let input = prompt::bound(&prompt::chat(step.prompt, intent, &step.platforms, None)) + plan;
+            let offers = offers(intent, roles.of(step.role), &available, catalogue, now, input, step.role)?;
+            Ok(RoutedStep { step, offers })
+        });
+        let route = Self { steps: routed.collect::<Result<_, RouteError>>()?, max_cost: intent.max_cost };
+        route.next_offer(0, None, Usd::ZERO)?;
+        Ok(route)
+    }
+
+    /// The step's next affordable offer after `after`, with `spent` so far; the steps that follow keep enough for their
+    /// cheapest offers.
+    ///
+    /// # Errors
+    /// [`RouteError::CostLimit`] if offers are left and none is affordable, [`RouteError::NoProvider`] if none is left.
+    pub fn next_offer(&self, step: usize, after: Option<usize>, spent: Usd) -> Result<usize, RouteError> {
+        let offers = self.steps.get(step).map_or(&[][..], |routed| &routed.offers[..]);
+        let from = after.map_or(0, |index| index + 1);
+        let rest: Usd = self.steps.iter().skip(step + 1).filter_map(cheapest).sum();
+        let needed = |offer: &Offer| spent + offer.bound_cost() + rest;
+        let mut left = offers.iter().enumerate().skip(from);
+        let affordable = left.find(|(_, offer)| self.max_cost.is_none_or(|limit| needed(offer) <= limit));
+        let cheapest = offers.iter().skip(from).map(needed).min();
+        match (affordable, cheapest, self.max_cost) {
+            (Some((index, _)), _, _) => Ok(index),
+            (None, Some(needed), Some(limit)) => Err(RouteError::CostLimit { limit, needed }),
+            _ => Err(RouteError::NoProvider),
+        }
+    }
+
+    /// The share of the time left that the call of `offer` may take: what can still follow it, its own fallbacks and the
+    /// steps after it, keeps its share by the length of its output.
+    #[must_use]
+    pub fn time_share(&self, step: usize, offer: usize, remaining: Duration) -> Duration {
+        // Time to the first token weighs about as much as 300 tokens.
+        let weight = |routed: &RoutedStep| 300 + routed.step.role.max_output_tokens();
+        let Some(current) = self.steps.get(step) else { return remaining };
+        let own = weight(current);
+        let tries = current.offers.len().saturating_sub(offer).max(1) as u64;
+        let rest: u64 = self.steps.iter().skip(step + 1).map(weight).sum();
+        let share = u128::from(own) * remaining.as_millis() / u128::from(own * tries + rest);
+        Duration::from_millis(u64::try_from(share).unwrap_or(u64::MAX)).min(remaining)
+    }
+}
+
+fn cheapest(routed: &RoutedStep) -> Option<Usd> {
+    routed.offers.iter().map(Offer::bound_cost).min()
+}
+
+fn offers(
+    intent: &WorkflowIntent,
+    candidates: &[Candidate],
+    available: &impl Fn(Provider) -> bool,
+    catalogue: &Catalogue,
+    now: Timestamp,
+    input: u64,
+    role: Role,
+) -> Result<Vec<Offer>, RouteError> {
+    let forced = |candidate: &&Candidate| intent.force_provider.is_none_or(|forced| forced == candidate.provider);
+    let mut wanted: Vec<_> = candidates.iter().filter(forced).filter(|c| available(c.provider)).collect();
+    let preferred = match intent.preferred_provider {
+        Preference::Azure => Some(Provider::Azure),
+        Preference::OpenAi => Some(Provider::OpenAi),
+        Preference::Auto => None,
+    };
+    // Stable: among a provider's own candidates the role's order stays.
+    wanted.sort_by_key(|candidate| preferred.is_some_and(|preferred| preferred != candidate.provider));
+    let mut unknown = None;
+    let mut offers = Vec::with_capacity(wanted.len());
+    for candidate in wanted {
+        match catalogue.price(candidate.provider, &candidate.model, now) {
+            Ok(price) => offers.push(Offer {
+                candidate: candidate.clone(),
+                price: price.clone(),
+                bound: TokenUsage {
+                    // A model refuses more input than it takes, and bills nothing for it.
+                    input_tokens: input.min(price.max_input_tokens),
+                    cached_input_tokens: 0,
+                    output_tokens: role.max_output_tokens().min(price.max_output_tokens),
+                },
+            }),
+            Err(error) => unknown = Some(error),
+        }
+    }
+    match (offers.is_empty(), unknown) {
+        (false, _) => Ok(offers),
+        (true, Some(unknown)) => Err(unknown.into()),
+        (true, None) => Err(RouteError::NoProvider),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn roles() -> Roles {
+        Roles {
+            planner: Candidate::parse_list("azure:gpt-4-turbo,openai:gpt-4o").unwrap(),
+            short_message: Candidate::parse_list("openai:gpt-4o-mini,azure:gpt-4-turbo").unwrap(),
+            validator: Candidate::parse_list("openai:gpt-4o-mini").unwrap(),
+        }
+    }
+
+    fn find_with(body: &Value, available: impl Fn(Provider) -> bool) -> Result<Route, RouteError> {
+        let intent = WorkflowIntent::parse(body.to_string().as_bytes()).unwrap().intent;
+        let now = "2026-11-21T00:00:00Z".parse().unwrap();
+        Route::find(&intent, &roles(), available, &Catalogue::built_in().unwrap(), now)
+    }
+
+    fn find(body: &Value) -> Result<Route, RouteError> {
+        find_with(body, |_| true)
+    }
+
+    fn request(kind: &str, platforms: &[&str]) -> Value {
+        json!({"type": kind, "platforms": platforms, "data": {"theme": "summer"}})
+    }
+
+    fn micros(count: u32) -> Usd {
+        Usd::parse(&format!("0.{count:06}")).unwrap()
+    }
+
+    fn order(route: &Route) -> Vec<Vec<&str>> {
+        let providers =
+            |routed: &RoutedStep| routed.offers.iter().map(|offer| offer.candidate.provider.as_str()).collect();
+        route.steps.iter().map(providers).collect()
+    }
+
+    #[test]
+    fn each_type_starts_with_the_provider_of_its_role() {
+        assert_eq!(order(&find(&request("content_planning", &["x"])).unwrap()), [["azure", "openai"]]);
+        assert_eq!(order(&find(&request("message_generation", &["x"])).unwrap()), [["openai", "azure"]]);
+        assert_eq!(order(&find(&request("content_validation", &["x"])).unwrap()), [["openai"]]);
+        assert_eq!(order(&find(&request("campaign_execution", &["x"])).unwrap()), [["azure", "openai"]]);
+        let names: Vec<_> = find(&request("campaign_execution", &["x", "y"])).unwrap().steps;
+        let names: Vec<_> = names.iter().map(|routed| routed.step.name.as_str()).collect();
+        assert_eq!(names, ["plan", "message:x", "message:y"]);
+    }
+
+    #[test]
+    fn a_forced_provider_is_the_only_one_and_a_preferred_one_the_first() {
+        let mut body = request("content_planning", &["x"]);
+        body["preferredProvider"] = json!("openai");
+        assert_eq!(order(&find(&body).unwrap()), [["openai", "azure"]]);
+        body["forceProvider"] = json!("azure");
+        assert_eq!(order(&find(&body).unwrap()), [["azure"]]);
+        assert_eq!(find_with(&body, |provider| provider == Provider::OpenAi), Err(RouteError::NoProvider));
+    }
+
+    #[test]
+    fn max_cost_chooses_the_cheaper_way_or_refuses() {
+        let mut body = request("content_planning", &["x"]);
+        let route = find(&body).unwrap();
+        let [azure, openai] = [0, 1].map(|offer| route.steps[0].offers[offer].bound_cost());
+        assert!(openai < azure);
+        body["maxCost"] = json!(openai.to_json_number());
+        assert_eq!(find(&body).unwrap().next_offer(0, None, Usd::ZERO), Ok(1));
+        body["maxCost"] = json!(0.000001);
+        assert!(matches!(find(&body), Err(RouteError::CostLimit { .. })));
+    }
+
+    #[test]
+    fn a_candidate_cannot_leave_its_place_in_a_url() {
+        for bad in
+            ["", "azure", "azure:", "azure:a/b", "azure:..", "azure:a=b=c", "openai:a=b", "gemini:x", "azure:a?b"]
+        {
+            assert!(Candidate::parse(bad).is_err(), "{bad}");
+        }
+        let candidate = Candidate::parse("azure:my-plan=gpt-4o").unwrap();
+        assert_eq!((candidate.deployment.as_str(), candidate.model.as_str()), ("my-plan", "gpt-4o"));
+    }
+
+    proptest! {
+        /// Whatever was spent, no offer is taken that could pass `maxCost` together with what must follow.
+        #[test]
+        fn no_offer_passes_max_cost(limit in 1_u32..200_000, spent in 0_u32..200_000, platforms in 1_usize..6, kind in 0_usize..2) {
+            let names = ["a", "b", "c", "d", "e", "f"];
+            let kind = ["campaign_execution", "content_planning"][kind];
+            let mut body = request(kind, &names[..platforms]);
+            body["maxCost"] = json!(micros(limit).to_json_number());
+            let spent = micros(spent);
+            if let Ok(route) = find(&body) {
+                for step in 0..route.steps.len() {
+                    if let Ok(offer) = route.next_offer(step, None, spent) {
+                        let cost = route.steps[step].offers[offer].bound_cost();
+                        let rest: Usd = route.steps[step + 1..].iter().filter_map(cheapest).sum();
+                        prop_assert!(spent + cost + rest <= route.max_cost.unwrap());
+                    }
+                }
+            }
+        }
+
+        /// However the calls use their shares, the sum of all shares stays inside the time that was there.
+        #[test]
+        fn shares_of_time_never_add_up_to_more(millis in 0_u64..100_000, platforms in 1_usize..6, fail in any::<bool>()) {
+            let names = ["a", "b", "c", "d", "e", "f"];
+            let route = find(&request("campaign_execution", &names[..platforms])).unwrap();
+            let mut left = Duration::from_millis(millis);
+            for step in 0..route.steps.len() {
+                for offer in 0..if fail { route.steps[step].offers.len() } else { 1 } {
+                    let share = route.time_share(step, offer, left);
+                    prop_assert!(share <= left);
+                    left -= share;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What a workflow looks like from outside: the status route reads it, and a finished run says the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use huntaze_domain::ids::{UserId, WorkflowId};
+use huntaze_domain::money::Usd;
+use huntaze_domain::provider::Provider;
+use huntaze_postgres::Database;
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::run::{Call, WorkflowStatus};
+use crate::store::StoreError;
+
+const ONE: &str = include_str!("../sql/one.sql");
+const LIST: &str = include_str!("../sql/list.sql");
+const SUMMARY: &str = include_str!("../sql/summary.sql");
+
+/// A finished run in figures.
+pub(crate) struct CallsSummary {
+    /// `azure`, `openai`, or `hybrid` where both made the answer.
+    pub(crate) provider: &'static str,
+    pub(crate) tokens: u64,
+    pub(crate) detailed_costs: Value,
+}
+
+/// Sums up the calls that made an answer. `spent` is all that the workflow cost, failed calls included.
+pub(crate) fn calls_summary(calls: &[Call], spent: Usd) -> CallsSummary {
+    let providers: BTreeSet<_> = calls.iter().map(|call| call.attempt.provider).collect();
+    let provider = match providers.iter().collect::<Vec<_>>()[..] {
+        [one] => one.as_str(),
+        _ => "hybrid",
+    };
+    let mut models: Vec<_> = calls.iter().map(|call| call.attempt.model.as_str()).collect();
+    models.dedup();
+    let usage = calls.iter().map(|call| call.settlement.usage);
+    let total: Usd = calls.iter().map(|call| call.settlement.cost).sum();
+    let mut detailed_costs = json!({
+        "inputTokens": usage.clone().map(|u| u.input_tokens).sum::<u64>(),
+        "cachedInputTokens": usage.clone().map(|u| u.cached_input_tokens).sum::<u64>(),
+        "outputTokens": usage.clone().map(|u| u.output_tokens).sum::<u64>(),
+        "totalCost": total.to_json_number(),
+        "provider": provider,
+        "model": models.join("+"),
+        "estimated": calls.iter().any(|call| call.settlement.estimated),
+        "calls": calls.iter().map(|call| json!({
+            "step": call.attempt.step, "provider": call.attempt.provider, "model": call.attempt.model,
+            "inputTokens": call.settlement.usage.input_tokens, "cachedInputTokens": call.settlement.usage.cached_input_tokens,
+            "outputTokens": call.settlement.usage.output_tokens, "cost": call.settlement.cost.to_json_number(),
+            "priceVersion": call.attempt.price.version, "estimated": call.settlement.estimated,
+        })).collect::<Vec<_>>(),
+    });
+    if spent > total {
+        // Calls without an answer that may have been billed all the same.
+        detailed_costs["otherCost"] = (spent - total).to_json_number().into();
+    }
+    CallsSummary { provider, tokens: usage.map(huntaze_domain::provider::TokenUsage::total).sum(), detailed_costs }
+}
+
+/// A workflow with its attempts, as the status route shows it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowView {
+    /// The id.
+    pub workflow_id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// The kind of work.
+    #[serde(rename = "type")]
+    pub workflow_type: String,
+    /// Where it stands.
+    pub status: WorkflowStatus,
+    /// Who is being asked, or was last.
+    pub current_provider: Option<String>,
+    /// Where each part stands.
+    pub provider_states: Value,
+    /// When it was accepted.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// From its acceptance to its end, in milliseconds.
+    pub duration: Option<i64>,
+    /// `{total, breakdown: {azure, openai}}` in dollars.
+    pub cost: Value,
+    /// `{tokensUsed, requestsCount, retryAttempts, fallbacksUsed}`.
+    pub metrics: Value,
+    /// Every change of provider.
+    pub fallback_history: Value,
+    /// Every call, as far as it got.
+    pub attempts: Value,
+    /// The text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<Value>,
+    /// What the answer said of its cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detailed_costs: Option<Value>,
+    /// Why there is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AttemptFigures {
+    provider: Provider,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cost: Option<String>,
+}
+
+impl WorkflowView {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        let workflow_id: String = row.get("id");
+        let unreadable = || StoreError::Row(workflow_id.clone());
+        let mut attempts: Value = row.get("attempts");
+        let figures: Vec<AttemptFigures> = Vec::deserialize(&attempts).map_err(|_| unreadable())?;
+        let mut breakdown = BTreeMap::from(Provider::ALL.map(|provider| (provider, Usd::ZERO)));
+        for figure in &figures {
+            let cost = figure.cost.as_deref().map_or(Ok(Usd::ZERO), Usd::parse).map_err(|_| unreadable())?;
+            *breakdown.entry(figure.provider).or_default() = breakdown[&figure.provider] + cost;
+        }
+        let tokens: u64 =
+            figures.iter().map(|f| f.input_tokens.unwrap_or(0).saturating_add(f.output_tokens.unwrap_or(0))).sum();
+        let total = Usd::try_from(row.get::<_, Decimal>("cost")).map_err(|_| unreadable())?;
+        let fallback_history: Value = row.get("fallback_history");
+        let mut result: Option<Value> = row.get("result");
+        let mut part = |name: &str| result.as_mut().and_then(|r| r.pointer_mut(name)).map(Value::take);
+        let (started_at, completed_at): (Timestamp, Option<Timestamp>) =
+            (row.get("started_at"), row.get("completed_at"));
+        dollars_as_numbers(&mut attempts);
+        Ok(Self {
+            user_id: row.get("user_id"),
+            workflow_type: row.get("type"),
+            status: WorkflowStatus::from_name(row.get("status")).ok_or_else(unreadable)?,
+            current_provider: row.get("current_provider"),
+            provider_states: row.get("provider_states"),
+            started_at,
+            completed_at,
+            duration: completed_at
+                .map(|end| end.duration_since(started_at).as_millis().max(0))
+                .and_then(|ms| ms.try_into().ok()),
+            cost: json!({
+                "total": total.to_json_number(),
+                "breakdown": breakdown.iter().map(|(p, cost)| (p.as_str(), cost.to_json_number())).collect::<BTreeMap<_, _>>(),
+            }),
+            metrics: json!({
+                "tokensUsed": tokens,
+                "requestsCount": figures.len(),
+                // A call is not repeated at the same provider yet.
+                "retryAttempts": 0,
+                "fallbacksUsed": fallback_history.as_array().map_or(0, Vec::len),
+            }),
+            content: part("/data/content"),
+            detailed_costs: part("/data/detailedCosts"),
+            error: row.get("error"),
+            fallback_history,
+            attempts,
+            workflow_id: workflow_id.clone(),
+        })
+    }
+}
+
+/// The query sends exact text; the wire has dollars as numbers.
+fn dollars_as_numbers(attempts: &mut Value) {
+    for attempt in attempts.as_array_mut().into_iter().flatten() {
+        for name in ["cost", "boundCost"] {
+            let exact = attempt.get(name).and_then(Value::as_str).and_then(|text| Usd::parse(text).ok());
+            if let Some(usd) = exact {
+                attempt[name] = usd.to_json_number().into();
+            }
+        }
+    }
+}
+
+/// One workflow, whoever's it is.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn one(database: &Database, id: &WorkflowId) -> Result<Option<WorkflowView>, StoreError> {
+    let rows = database.query(ONE, &[(&id.as_str(), Type::TEXT)]).await?;
+    rows.first().map(WorkflowView::read).transpose()
+}
+
+/// Which workflows a list shows.
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    /// Whose.
+    pub user: UserId,
+    /// In this state only.
+    pub status: Option<WorkflowStatus>,
+    /// Older than this one: the last of the page before.
+    pub after: Option<(Timestamp, WorkflowId)>,
+    /// How many at the most.
+    pub limit: u8,
+}
+
+/// A page of a user's workflows.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Newest first.
+    pub workflows: Vec<WorkflowView>,
+    /// `{total, byStatus, totalCost}` over all of them, not only the page.
+    pub summary: Value,
+    /// The last one shown, where there are more.
+    pub next: Option<(Timestamp, String)>,
+}
+
+/// A user's workflows, newest first.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list(database: &Database, query: &ListQuery) -> Result<Page, StoreError> {
+    let (user, status) = (query.user.as_str(), query.status.map(WorkflowStatus::as_str));
+    let (at, id) = (query.after.as_ref().map(|a| a.0), query.after.as_ref().map(|a| a.1.as_str()));
+    // One more than is shown tells whether there is a next page.
+    let limit = i64::from(query.limit) + 1;
+    let list = [
+        (&user as _, Type::TEXT),
+        (&status as _, Type::TEXT),
+        (&at as _, Type::TIMESTAMPTZ),
+        (&id as _, Type::TEXT),
+        (&limit as _, Type::INT8),
+    ];
+    let summary = [(&user as _, Type::TEXT), (&status as _, Type::TEXT)];
+    let (rows, totals) = tokio::join!(database.query(LIST, &list), database.query(SUMMARY, &summary));
+    let mut workflows = rows?.iter().map(WorkflowView::read).collect::<Result<Vec<_>, _>>()?;
+    let more = workflows.len() > usize::from(query.limit);
+    workflows.truncate(query.limit.into());
+    let next = workflows.last().filter(|_| more).map(|last| (last.started_at, last.workflow_id.clone()));
+    Ok(Page { summary: summary_of(&totals?)?, workflows, next })
+}
+
+fn summary_of(rows: &[Row]) -> Result<Value, StoreError> {
+    let mut by_status: BTreeMap<_, i64> = WorkflowStatus::ALL.map(|status| (status.as_str().to_owned(), 0)).into();
+    let mut cost = Usd::ZERO;
+    for row in rows {
+        let status: String = row.get("status");
+        let sum = Usd::try_from(row.get::<_, Decimal>("cost")).map_err(|_| StoreError::Row(status.clone()))?;
+        cost = cost + sum;
+        by_status.insert(status, row.get("total"));
+    }
+    let total: i64 = by_status.values().sum();
+    Ok(json!({"total": total, "byStatus": by_status, "totalCost": cost.to_json_number()}))
+}

@@ -1,0 +1,255 @@
+//! The workflow in PostgreSQL: each transaction is one statement, so that no crash can come between its parts, and each
+//! is safe to run twice.
+
+use std::time::Duration;
+
+use huntaze_costs::attempt::{AttemptIntent, Settlement};
+use huntaze_domain::error::ErrorCode;
+use huntaze_domain::ids::{IdempotencyKey, UserId, WorkflowId};
+use huntaze_domain::intent::WorkflowIntent;
+use huntaze_domain::provider::Provider;
+use huntaze_postgres::{Database, DatabaseError};
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_postgres::types::Type;
+
+use crate::run::{State, WorkflowStatus};
+
+const BEGIN: &str = include_str!("../sql/begin.sql");
+const EXISTING: &str = include_str!("../sql/existing.sql");
+const ADVANCE: &str = include_str!("../sql/advance.sql");
+const SETTLED_AS: &str = "SELECT outcome, failure, cost FROM orchestrator.attempts WHERE id = $1";
+
+/// A workflow that is to be accepted.
+pub struct NewWorkflow<'a> {
+    /// Its id, made by the caller.
+    pub id: &'a WorkflowId,
+    /// Whose it is.
+    pub user_id: &'a UserId,
+    /// Who asked: the same, or an admin.
+    pub requested_by: &'a UserId,
+    /// The client's name for the request.
+    pub idempotency_key: Option<&'a IdempotencyKey>,
+    /// Which body it was.
+    pub body_hash: [u8; 32],
+    /// What is asked for.
+    pub intent: &'a WorkflowIntent,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// The request's trace.
+    pub trace_id: &'a str,
+    /// When it was accepted.
+    pub started_at: Timestamp,
+}
+
+/// What a workflow failed of. Kept with it, and said again to whoever repeats the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowError {
+    /// The contract's error type.
+    pub code: ErrorCode,
+    /// For a person; nothing of the prompt, the text, or a provider's own words.
+    pub detail: String,
+}
+
+/// The workflow that has a request's Idempotency-Key already.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExistingWorkflow {
+    /// Its id.
+    pub id: WorkflowId,
+    /// Which body it had.
+    pub body_hash: Vec<u8>,
+    /// Where it stands.
+    pub status: WorkflowStatus,
+    /// Its answer, once it is completed.
+    pub result: Option<Value>,
+    /// Why it failed.
+    pub error: Option<WorkflowError>,
+}
+
+/// Whether a request is new.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Begun {
+    /// It is accepted, and its first attempt is reserved.
+    New,
+    /// Its Idempotency-Key is taken.
+    Existing(ExistingWorkflow),
+}
+
+/// Why the store did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// PostgreSQL.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Somebody else ended the attempt: its reservation had run out.
+    #[error("attempt {0} was ended by somebody else")]
+    Fenced(String),
+    /// A row that the schema should not allow.
+    #[error("workflow {0} cannot be read")]
+    Row(String),
+}
+
+fn json_or_null(value: &impl Serialize) -> Value {
+    // Our own types have only text names, so they always become JSON.
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn attempt_row(attempt: &AttemptIntent) -> Value {
+    json!({
+        "id": attempt.id, "workflow_id": attempt.workflow_id, "sequence": attempt.sequence, "user_id": attempt.user_id,
+        "step": attempt.step, "request_type": attempt.request_type, "provider": attempt.provider, "model": attempt.model,
+        "price_version": attempt.price.version, "bound_input_tokens": attempt.bound.input_tokens,
+        "bound_output_tokens": attempt.bound.output_tokens, "bound_cost": attempt.bound_cost().to_string(),
+        "trace_id": attempt.trace_id, "started_at": attempt.started_at,
+    })
+}
+
+/// The whole milliseconds of a duration, for PostgreSQL and JSON.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Accepts a workflow with its first attempt, or finds the one that has its Idempotency-Key.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn begin(
+    database: &Database,
+    workflow: &NewWorkflow<'_>,
+    state: &State,
+    first: &AttemptIntent,
+    lease: Duration,
+) -> Result<Begun, StoreError> {
+    let hash: String = workflow.body_hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let row = json!({
+        "id": workflow.id, "user_id": workflow.user_id, "requested_by": workflow.requested_by,
+        "idempotency_key": workflow.idempotency_key, "request_hash": format!("\\x{hash}"),
+        "type": workflow.intent.workflow_type, "intent": workflow.intent, "current_provider": state.current_provider,
+        "provider_states": state.provider_states, "request_id": workflow.request_id, "trace_id": workflow.trace_id,
+        "started_at": workflow.started_at,
+    });
+    let (attempt, lease) = (attempt_row(first), millis(lease));
+    let params = [(&row as _, Type::JSONB), (&attempt as _, Type::JSONB), (&lease as _, Type::INT8)];
+    let rows = database.query(BEGIN, &params).await?;
+    if rows.first().is_some_and(|row| row.get::<_, i64>(0) == 1) {
+        return Ok(Begun::New);
+    }
+    let key = workflow.idempotency_key.map(IdempotencyKey::as_str);
+    let (id, user) = (workflow.id.as_str(), workflow.user_id.as_str());
+    let params = [(&id as _, Type::TEXT), (&user as _, Type::TEXT), (&key as _, Type::TEXT)];
+    let rows = database.query(EXISTING, &params).await?;
+    let unreadable = || StoreError::Row(workflow.id.to_string());
+    let row = rows.first().ok_or_else(unreadable)?;
+    // The statement had run already and its answer was lost: the workflow is this request's own.
+    if row.get::<_, &str>("id") == id {
+        return Ok(Begun::New);
+    }
+    let error: Option<Value> = row.get("error");
+    Ok(Begun::Existing(ExistingWorkflow {
+        id: WorkflowId::parse(row.get("id")).map_err(|_| unreadable())?,
+        body_hash: row.get("request_hash"),
+        status: WorkflowStatus::from_name(row.get("status")).ok_or_else(unreadable)?,
+        result: row.get("result"),
+        error: error.map(serde_json::from_value).transpose().map_err(|_| unreadable())?,
+    }))
+}
+
+/// How an attempt ended, as it is stored.
+pub struct AttemptEnd<'a> {
+    /// Which one.
+    pub attempt: &'a AttemptIntent,
+    /// What it costs.
+    pub settlement: Settlement,
+    /// Why it has no text.
+    pub failure: Option<&'static str>,
+    /// The answer's status.
+    pub http_status: Option<u16>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Ends an attempt, moves the workflow on, and reserves the next attempt where there is one.
+///
+/// # Errors
+/// [`StoreError::Fenced`] if the sweep had given the attempt up; nothing is changed then.
+pub async fn advance(
+    database: &Database,
+    end: &AttemptEnd<'_>,
+    state: &State,
+    next: Option<&AttemptIntent>,
+    lease: Duration,
+) -> Result<(), StoreError> {
+    let settlement = end.settlement;
+    let id = end.attempt.id.as_str();
+    let ending = json!({
+        "id": id, "outcome": settlement.outcome.as_str(), "failure": end.failure, "http_status": end.http_status,
+        "input_tokens": settlement.usage.input_tokens, "cached_input_tokens": settlement.usage.cached_input_tokens,
+        "output_tokens": settlement.usage.output_tokens, "cost": settlement.cost.to_string(),
+        "estimated": settlement.estimated, "duration_ms": millis(end.duration),
+    });
+    let state = json_or_null(state);
+    let (next, lease) = (next.map(attempt_row), millis(lease));
+    let params =
+        [(&ending as _, Type::JSONB), (&state as _, Type::JSONB), (&next as _, Type::JSONB), (&lease as _, Type::INT8)];
+    let rows = database.query(ADVANCE, &params).await?;
+    if rows.first().is_some_and(|row| row.get::<_, i64>(0) == 1) {
+        return Ok(());
+    }
+    // Either the statement had run already and its answer was lost, or the sweep was first.
+    let rows = database.query(SETTLED_AS, &[(&id, Type::TEXT)]).await?;
+    let ours = rows.first().is_some_and(|row| {
+        row.get::<_, &str>("outcome") == settlement.outcome.as_str()
+            && row.get::<_, Option<&str>>("failure") == end.failure
+            && row.get::<_, Option<Decimal>>("cost") == Some(settlement.cost.to_decimal())
+    });
+    if ours { Ok(()) } else { Err(StoreError::Fenced(id.to_owned())) }
+}
+
+/// Where a provider stands in a workflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderState {
+    /// Not called yet, or not needed.
+    Pending,
+    /// Being called.
+    Executing,
+    /// Gave a text.
+    Completed,
+    /// Gave none.
+    Failed,
+    /// Did not answer in time.
+    Timeout,
+}
+
+/// The `providerStates` of the contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderStates {
+    /// Azure OpenAI.
+    pub azure: ProviderState,
+    /// OpenAI.
+    pub openai: ProviderState,
+    /// The send's limiter; it has its own states, none of which is reached yet.
+    pub rate_limiter: ProviderState,
+    /// The send itself; as above.
+    pub only_fans: ProviderState,
+}
+
+impl Default for ProviderStates {
+    fn default() -> Self {
+        let pending = ProviderState::Pending;
+        Self { azure: pending, openai: pending, rate_limiter: pending, only_fans: pending }
+    }
+}
+
+impl ProviderStates {
+    /// Sets a provider's state.
+    pub fn set(&mut self, provider: Provider, state: ProviderState) {
+        match provider {
+            Provider::Azure => self.azure = state,
+            Provider::OpenAi => self.openai = state,
+        }
+    }
+}

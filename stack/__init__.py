@@ -1,0 +1,4 @@
+"""The system on one machine: private stores, an AWS emulator and the project's own template deployed to it."""
+
+# Of the CloudFormation stack, and so the first word of every function's name.
+STACK_NAME = "huntaze"

@@ -1,0 +1,59 @@
+"""`python -m stack`: the commands behind the Makefile."""
+
+import argparse
+import sys
+
+from stack.errors import StackError
+
+
+def main() -> int:
+    """Runs one command and returns its exit code."""
+    parser = argparse.ArgumentParser(prog="stack", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="build, start and deploy everything, then follow the logs")
+    up.add_argument("--detach", action="store_true", help="return once it serves")
+    commands.add_parser("stop", help="end what `up` started")
+    with_stores = commands.add_parser("run-with-stores", help="run a command beside private stores")
+    with_stores.add_argument("argv", nargs="+", metavar="COMMAND")
+    collect = commands.add_parser("collect-logs", help="copy the functions' logs to .local/logs (started by `up`)")
+    collect.add_argument("url", help="the emulator")
+    commands.add_parser("lint", help="check template.yaml")
+    try:
+        return _run(parser.parse_args())
+    except StackError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Imported one by one: what stops a stack needs neither AWS's libraries nor the linter.
+    match arguments.command:
+        case "up":
+            from stack import up
+
+            up.up(arguments.detach)
+        case "stop":
+            from stack import up
+
+            up.stop()
+        case "run-with-stores":
+            from stack import with_stores
+
+            return with_stores.run_with_stores(arguments.argv)
+        case "collect-logs":
+            from stack import logs
+
+            logs.collect(arguments.url)
+        case "lint":
+            from stack import lint
+
+            findings = lint.lint()
+            print("\n".join(findings) or "template.yaml: no findings")
+            return 1 if findings else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

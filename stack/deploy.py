@@ -1,0 +1,86 @@
+"""The project's template, deployed to the emulator as CloudFormation deploys it to AWS."""
+
+import json
+
+from botocore.exceptions import ClientError, WaiterError
+
+from stack import STACK_NAME, packages, paths, template
+from stack.emulator import REGION, Emulator
+from stack.errors import StackError
+
+_BUCKET = "huntaze-deployment"
+_SECRET = "huntaze/stack"
+_WAIT = {"Delay": 1, "MaxAttempts": 120}
+
+
+def create_secret(emulator: Emulator, variables: dict[str, str]) -> str:
+    """Puts the variables into the one secret and returns its ARN."""
+    secrets = emulator.client("secretsmanager")
+    return secrets.create_secret(Name=_SECRET, SecretString=json.dumps(variables))["ARN"]
+
+
+def deploy(emulator: Emulator, parameters: dict[str, str]) -> dict[str, str]:
+    """Creates the stack, migrates, then lets the schedules run; returns the stack's outputs."""
+    source = template.load(paths.TEMPLATE)
+    code = {logical_id: _upload(emulator, binary) for logical_id, binary in template.functions(source).items()}
+    source = template.with_code(source, code)
+    cloudformation = emulator.client("cloudformation")
+    # What a first deployment to AWS does, too: a schedule must not find a database without its schema.
+    cloudformation.create_stack(**_request(emulator, source, {**parameters, "ScheduleState": "DISABLED"}))
+    _wait(cloudformation, "stack_create_complete")
+    outputs = _outputs(cloudformation)
+    invoke(emulator, outputs["MigrateFunction"], {})
+    cloudformation.update_stack(**_request(emulator, source, {**parameters, "ScheduleState": "ENABLED"}))
+    _wait(cloudformation, "stack_update_complete")
+    return outputs
+
+
+def invoke(emulator: Emulator, function: str, event: dict) -> None:
+    """Invokes a function and waits for its answer, which must not be an error."""
+    answer = emulator.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+    if answer.get("FunctionError"):
+        raise StackError(f"{function} failed: {answer['Payload'].read().decode()}")
+
+
+def _upload(emulator: Emulator, binary: str) -> str:
+    package = packages.package(binary)
+    return _put(emulator, f"{binary}-{packages.digest(package)}.zip", package.read_bytes())
+
+
+def _request(emulator: Emulator, source: template.Template, parameters: dict[str, str]) -> dict:
+    translated = template.expand_http_apis(template.translate(source, parameters, REGION))
+    _put(emulator, "template.json", json.dumps(translated).encode())
+    return {
+        "StackName": STACK_NAME,
+        "TemplateURL": f"{emulator.url}/{_BUCKET}/template.json",
+        "Capabilities": ["CAPABILITY_IAM"],
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+    }
+
+
+def _put(emulator: Emulator, key: str, body: bytes) -> str:
+    s3 = emulator.client("s3")
+    s3.create_bucket(Bucket=_BUCKET)
+    s3.put_object(Bucket=_BUCKET, Key=key, Body=body)
+    return f"s3://{_BUCKET}/{key}"
+
+
+def _wait(cloudformation, state: str) -> None:
+    try:
+        cloudformation.get_waiter(state).wait(StackName=STACK_NAME, WaiterConfig=_WAIT)
+    except WaiterError as error:
+        raise StackError(f"the stack was not deployed:\n{_failures(cloudformation)}") from error
+
+
+def _failures(cloudformation) -> str:
+    try:
+        events = cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
+    except ClientError as error:
+        return str(error)
+    failed = [event for event in events if event["ResourceStatus"].endswith("FAILED")]
+    return "\n".join(f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason')}" for event in failed)
+
+
+def _outputs(cloudformation) -> dict[str, str]:
+    stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}

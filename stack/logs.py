@@ -1,0 +1,64 @@
+"""The functions' logs, which the emulator keeps in CloudWatch Logs, and the log files of everything else."""
+
+import pathlib
+import time
+from collections.abc import Callable
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from stack import STACK_NAME, emulator, paths
+
+_PREFIX = f"/aws/lambda/{STACK_NAME}-"
+_POLL_SECONDS = 0.5
+# Lines that Lambda itself writes around an invocation.
+_PLATFORM = ("START RequestId:", "END RequestId:", "REPORT RequestId:")
+
+
+def collect(emulator_url: str) -> None:
+    """Copies what the functions write to a file for as long as this process runs."""
+    client = emulator.client("logs", emulator_url)
+    since: dict[str, int] = {}
+    with paths.log("functions").open("a", buffering=1) as output:
+        while True:
+            try:
+                for group in _groups(client):
+                    for message in _new_messages(client, group, since):
+                        output.write(f"{group.removeprefix(_PREFIX)} {message}\n")
+            except (BotoCoreError, ClientError) as error:
+                output.write(f"logs are late: {error}\n")
+            time.sleep(_POLL_SECONDS)
+
+
+def _groups(client) -> list[str]:
+    return [group["logGroupName"] for group in client.describe_log_groups(logGroupNamePrefix=_PREFIX)["logGroups"]]
+
+
+def _new_messages(client, group: str, since: dict[str, int]) -> list[str]:
+    # An invocation's lines arrive together, under the time of its end: those of the running moment wait for the next
+    # round, so that no line is read twice and none is missed.
+    until = int(time.time() * 1000) - 200
+    pages = client.get_paginator("filter_log_events").paginate(
+        logGroupName=group, startTime=since.get(group, 0), endTime=until
+    )
+    messages = [event["message"].rstrip() for page in pages for event in page["events"]]
+    since[group] = until + 1  # Both ends belong to the span.
+    return [message for message in messages if not message.startswith(_PLATFORM)]
+
+
+class Tail:
+    """Lines that were added to the log files of a folder since the last look."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._offsets = {path: path.stat().st_size for path in folder.glob("*.log")}
+
+    def show(self, write: Callable[[str], None]) -> None:
+        """Writes each new whole line after its file's name."""
+        for path in sorted(self._folder.glob("*.log")):
+            with path.open("rb") as log:
+                log.seek(self._offsets.get(path, 0))
+                added = log.read()
+            complete = added[: added.rfind(b"\n") + 1]
+            self._offsets[path] = self._offsets.get(path, 0) + len(complete)
+            for line in complete.decode(errors="replace").splitlines():
+                write(f"{path.stem:>9} │ {line}")

@@ -1,0 +1,142 @@
+//! The few AWS calls that the tests make themselves, in the services' JSON protocol. Not the SDK: what the functions do
+//! with it is under test.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use reqwest::Client;
+use serde_json::{Map, Value, json};
+
+const BOUND: Duration = Duration::from_secs(30);
+
+/// Pages of a scan: more than any test writes.
+const MOST_PAGES: usize = 100;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Aws {
+    client: Client,
+    pub(crate) endpoint: String,
+    pub(crate) region: String,
+    pub(crate) access_key: String,
+    pub(crate) secret_key: String,
+}
+
+impl Aws {
+    pub(crate) fn new(
+        endpoint: String,
+        region: String,
+        access_key: String,
+        secret_key: String,
+    ) -> anyhow::Result<Self> {
+        // The second and later calls are told that there is a provider already, which is all that is wanted.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().no_proxy().timeout(BOUND).build()?;
+        Ok(Self { client, endpoint, region, access_key, secret_key })
+    }
+
+    /// Calls an operation. The emulator reads account and region from the signature's scope and checks no more of it.
+    pub(crate) async fn call(&self, service: &str, target: &str, body: &Value) -> anyhow::Result<Value> {
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=0",
+            self.access_key, self.region
+        );
+        let response = self
+            .client
+            .post(&self.endpoint)
+            .header("authorization", authorization)
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", target)
+            .body(body.to_string())
+            .send()
+            .await
+            .with_context(|| format!("{target} at {}", self.endpoint))?;
+        let status = response.status();
+        let text = response.text().await?;
+        ensure!(status.is_success(), "{target}: {status}: {text}");
+        if text.is_empty() {
+            Ok(Value::Null)
+        } else {
+            serde_json::from_str(&text).with_context(|| format!("{target}: {text}"))
+        }
+    }
+
+    /// Makes a table with the keys of the user's own: `id` and `timestamp`, both text.
+    pub(crate) async fn create_costs_table(&self, table: &str) -> anyhow::Result<()> {
+        let body = json!({
+            "TableName": table,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [
+                { "AttributeName": "id", "AttributeType": "S" },
+                { "AttributeName": "timestamp", "AttributeType": "S" },
+            ],
+            "KeySchema": [
+                { "AttributeName": "id", "KeyType": "HASH" },
+                { "AttributeName": "timestamp", "KeyType": "RANGE" },
+            ],
+        });
+        self.call("dynamodb", "DynamoDB_20120810.CreateTable", &body).await.map(drop)
+    }
+
+    pub(crate) async fn delete_table(&self, table: &str) -> anyhow::Result<()> {
+        self.call("dynamodb", "DynamoDB_20120810.DeleteTable", &json!({ "TableName": table })).await.map(drop)
+    }
+
+    /// Every item of a table.
+    pub(crate) async fn scan(&self, table: &str) -> anyhow::Result<Vec<Map<String, Value>>> {
+        let mut body = json!({ "TableName": table, "ConsistentRead": true });
+        let mut items = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let page = self.call("dynamodb", "DynamoDB_20120810.Scan", &body).await?;
+            let found = page["Items"].as_array().context("a scan without items")?;
+            items.extend(found.iter().filter_map(Value::as_object).map(plain_map));
+            match page.get("LastEvaluatedKey") {
+                Some(last) if !last.is_null() => body["ExclusiveStartKey"] = last.clone(),
+                _ => return Ok(items),
+            }
+        }
+        bail!("{table} has more than {MOST_PAGES} pages of items")
+    }
+
+    /// Makes a queue and gives its URL.
+    pub(crate) async fn create_queue(&self, queue: &str) -> anyhow::Result<String> {
+        let made = self.call("sqs", "AmazonSQS.CreateQueue", &json!({ "QueueName": queue })).await?;
+        made["QueueUrl"].as_str().map(str::to_owned).context("a queue without a URL")
+    }
+
+    pub(crate) async fn delete_queue(&self, url: &str) -> anyhow::Result<()> {
+        self.call("sqs", "AmazonSQS.DeleteQueue", &json!({ "QueueUrl": url })).await.map(drop)
+    }
+}
+
+fn plain_map(item: &Map<String, Value>) -> Map<String, Value> {
+    item.iter().map(|(name, value)| (name.clone(), plain(value))).collect()
+}
+
+/// An attribute as JSON. A number stays text, as DynamoDB sends it: its digits are what tests compare.
+fn plain(attribute: &Value) -> Value {
+    let Some((kind, value)) = attribute.as_object().and_then(|typed| typed.iter().next()) else {
+        return Value::Null;
+    };
+    match (kind.as_str(), value) {
+        ("M", Value::Object(members)) => Value::Object(plain_map(members)),
+        ("L", Value::Array(items)) => items.iter().map(plain).collect(),
+        ("NULL", _) => Value::Null,
+        _ => value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_become_json_with_their_digits() {
+        let item = json!({ "id": { "S": "a" }, "cost": { "N": "0.000000000123" }, "gone": { "NULL": true },
+            "deep": { "M": { "list": { "L": [{ "BOOL": true }, { "N": "7" }] } } } });
+        let plain = Value::Object(plain_map(item.as_object().unwrap()));
+        assert_eq!(
+            plain,
+            json!({ "id": "a", "cost": "0.000000000123", "gone": null, "deep": { "list": [true, "7"] } })
+        );
+    }
+}

@@ -1,0 +1,349 @@
+//! Real stores, a set of its own for each test: a database cloned from a migrated template, a DynamoDB table, two SQS
+//! queues and a Redis database. The servers are those of `make test`.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use redis::aio::MultiplexedConnection;
+use refinery::{Migration, Runner};
+use reqwest::Url;
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use crate::aws::Aws;
+use crate::poll::eventually;
+
+/// How long making or dropping a set of stores may take.
+const BOUND: Duration = Duration::from_secs(30);
+const CLEANUP_BOUND: Duration = Duration::from_secs(5);
+
+/// Where the leases of the Redis databases are kept.
+const REDIS_LEASES: &str = "huntaze-tests:database:";
+/// A lease outlives any test, and ends by itself should the test be killed.
+const REDIS_LEASE_SECONDS: u64 = 600;
+
+/// The stores of one test. What was made for it is dropped with it, as far as that goes.
+#[derive(Debug)]
+pub struct Stores {
+    postgres: Client,
+    redis_url: Url,
+    made: Made,
+}
+
+/// What has to be dropped.
+#[derive(Clone, Debug)]
+struct Made {
+    admin_url: Url,
+    database: String,
+    aws: Aws,
+    table: String,
+    workflow_queue: Queue,
+    rate_limiter_queue: Queue,
+    redis_url: Url,
+    redis_lease: String,
+}
+
+#[derive(Clone, Debug)]
+struct Queue {
+    name: String,
+    url: String,
+}
+
+impl Stores {
+    /// Makes a set of stores.
+    ///
+    /// # Errors
+    /// If a server is not there, or a migration fails.
+    pub async fn new() -> anyhow::Result<Self> {
+        timeout(BOUND, Self::make()).await.context("the stores did not come up in time")?
+    }
+
+    async fn make() -> anyhow::Result<Self> {
+        let admin_url = Url::parse(&required("DATABASE_URL")?).context("DATABASE_URL")?;
+        let redis_url = Url::parse(&required("REDIS_URL")?).context("REDIS_URL")?;
+        let aws = Aws::new(
+            required("AWS_ENDPOINT_URL")?,
+            required("AWS_REGION")?,
+            required("AWS_ACCESS_KEY_ID")?,
+            required("AWS_SECRET_ACCESS_KEY")?,
+        )?;
+        let suffix = Uuid::new_v4().simple().to_string();
+        let names = (format!("huntaze-ai-costs-{suffix}"), format!("workflows-{suffix}"), format!("limiter-{suffix}"));
+        let (database, (), workflow_queue, rate_limiter_queue, number) = tokio::try_join!(
+            clone_database(&admin_url, &suffix),
+            aws.create_costs_table(&names.0),
+            aws.create_queue(&names.1),
+            aws.create_queue(&names.2),
+            lease_redis(&redis_url),
+        )?;
+        let made = Made {
+            database,
+            aws,
+            table: names.0,
+            workflow_queue: Queue { name: names.1, url: workflow_queue },
+            rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
+            redis_lease: format!("{REDIS_LEASES}{number}"),
+            redis_url: redis_url.clone(),
+            admin_url,
+        };
+        Ok(Self {
+            postgres: connect(&made.database_url()).await?,
+            redis_url: with_path(&redis_url, &number.to_string()),
+            made,
+        })
+    }
+
+    /// The variables by which a function finds these stores.
+    #[must_use]
+    pub fn env(&self) -> Vec<(String, String)> {
+        let Made { aws, table, workflow_queue, rate_limiter_queue, .. } = &self.made;
+        [
+            ("DATABASE_URL", self.made.database_url().to_string()),
+            ("REDIS_URL", self.redis_url.to_string()),
+            ("AWS_ENDPOINT_URL", aws.endpoint.clone()),
+            ("AWS_REGION", aws.region.clone()),
+            ("AWS_ACCESS_KEY_ID", aws.access_key.clone()),
+            ("AWS_SECRET_ACCESS_KEY", aws.secret_key.clone()),
+            ("DYNAMODB_COSTS_TABLE", table.clone()),
+            ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
+            ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// The connection to the test's database.
+    #[must_use]
+    pub fn postgres(&self) -> &Client {
+        &self.postgres
+    }
+
+    /// The rows of a query, each as PostgreSQL itself makes JSON of it; `numeric` is better cast to text in the query.
+    ///
+    /// # Errors
+    /// If the query fails.
+    pub async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> anyhow::Result<Vec<Value>> {
+        let sql = format!("SELECT to_jsonb(row) FROM ({sql}) AS row");
+        let rows = self.postgres.query(&sql, parameters).await.with_context(|| sql.clone())?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// The only row of a query.
+    ///
+    /// # Errors
+    /// If the query fails or has none or several.
+    pub async fn row(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> anyhow::Result<Value> {
+        match <[Value; 1]>::try_from(self.rows(sql, parameters).await?) {
+            Ok([row]) => Ok(row),
+            Err(rows) => bail!("{} rows instead of one: {sql}: {rows:?}", rows.len()),
+        }
+    }
+
+    /// Changes rows; gives their number.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn execute(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> anyhow::Result<u64> {
+        self.postgres.execute(sql, parameters).await.with_context(|| sql.to_owned())
+    }
+
+    /// Every item of the costs table, numbers as the text of their digits.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn cost_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
+        self.made.aws.scan(&self.made.table).await
+    }
+
+    /// A connection to the test's Redis database.
+    ///
+    /// # Errors
+    /// If Redis is not there.
+    pub async fn redis(&self) -> anyhow::Result<MultiplexedConnection> {
+        redis_connection(&self.redis_url).await
+    }
+}
+
+impl Drop for Stores {
+    fn drop(&mut self) {
+        let made = self.made.clone();
+        // On a thread of its own, because a runtime cannot be entered from within another. The tests do not depend on
+        // it: names are never used twice, and `make test` throws the servers away.
+        let _ = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(timeout(CLEANUP_BOUND, made.drop_all()))?;
+            anyhow::Ok(())
+        })
+        .join();
+    }
+}
+
+impl Made {
+    fn database_url(&self) -> Url {
+        with_path(&self.admin_url, &self.database)
+    }
+
+    async fn drop_all(&self) {
+        let database = async {
+            let admin = connect(&self.admin_url).await?;
+            admin.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.database)).await?;
+            anyhow::Ok(())
+        };
+        let redis = async {
+            let mut redis = redis_connection(&self.redis_url).await?;
+            redis::cmd("DEL").arg(&self.redis_lease).exec_async(&mut redis).await?;
+            anyhow::Ok(())
+        };
+        let _ = tokio::join!(
+            database,
+            redis,
+            self.aws.delete_table(&self.table),
+            self.aws.delete_queue(&self.workflow_queue.url),
+            self.aws.delete_queue(&self.rate_limiter_queue.url),
+        );
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the harness reads its environment")]
+fn required(name: &str) -> anyhow::Result<String> {
+    std::env::var(name)
+        .with_context(|| format!("{name} is not set: `make test` starts the stores and says where they are"))
+}
+
+fn with_path(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    url.set_path(path);
+    url
+}
+
+#[expect(clippy::disallowed_methods, reason = "the connection's task ends with the client, in the test's own runtime")]
+async fn connect(url: &Url) -> anyhow::Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url.as_str(), NoTls).await.context("PostgreSQL")?;
+    // A connection that breaks shows in the client's next query.
+    tokio::spawn(async { connection.await.ok() });
+    Ok(client)
+}
+
+/// Makes a database with all migrations applied, as a copy of the template.
+async fn clone_database(admin_url: &Url, suffix: &str) -> anyhow::Result<String> {
+    let migrations = refinery::load_sql_migrations(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations"))?;
+    let admin = connect(admin_url).await?;
+    let template = migrated_template(admin_url, &admin, &migrations).await?;
+    let database = format!("huntaze_test_{suffix}");
+    admin.batch_execute(&format!("CREATE DATABASE {database} TEMPLATE {template}")).await?;
+    Ok(database)
+}
+
+/// The name of the template for these migrations, which is made if there is none yet.
+async fn migrated_template(admin_url: &Url, admin: &Client, migrations: &[Migration]) -> anyhow::Result<String> {
+    let template = format!("huntaze_template_{:016x}", fingerprint(migrations));
+    let exists = || async {
+        let sql = "SELECT 1 FROM pg_database WHERE datname = $1";
+        anyhow::Ok(admin.query_opt(sql, &[&template]).await?.is_some())
+    };
+    if exists().await? {
+        return Ok(template);
+    }
+    // One of the tests that come here at once makes it, the others wait. The lock ends with the connection.
+    admin.batch_execute("SELECT pg_advisory_lock(hashtext('huntaze_template'))").await?;
+    if !exists().await? {
+        // Under another name until it is whole: a test killed on the way leaves no half-migrated template.
+        let unfinished = format!("{template}_unfinished");
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {unfinished} WITH (FORCE)")).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {unfinished}")).await?;
+        let mut client = connect(&with_path(admin_url, &unfinished)).await?;
+        Runner::new(migrations).run_async(&mut client).await?;
+        drop(client);
+        admin.batch_execute(&format!("ALTER DATABASE {unfinished} RENAME TO {template}")).await?;
+    }
+    admin.batch_execute("SELECT pg_advisory_unlock(hashtext('huntaze_template'))").await?;
+    Ok(template)
+}
+
+/// Changes with any change of the migrations.
+fn fingerprint(migrations: &[Migration]) -> u64 {
+    migrations.iter().fold(0, |all, migration| all.rotate_left(7) ^ migration.checksum())
+}
+
+async fn redis_connection(url: &Url) -> anyhow::Result<MultiplexedConnection> {
+    Ok(redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?)
+}
+
+/// Takes a Redis database for this test, and empties it.
+async fn lease_redis(url: &Url) -> anyhow::Result<u32> {
+    let mut leases = redis_connection(url).await?;
+    let (_, databases): (String, u32) =
+        redis::cmd("CONFIG").arg("GET").arg("databases").query_async(&mut leases).await?;
+    let number = eventually(BOUND, async || {
+        for number in 1..databases {
+            let lease = format!("{REDIS_LEASES}{number}");
+            let mut set = redis::cmd("SET");
+            set.arg(lease).arg(std::process::id()).arg("NX").arg("EX").arg(REDIS_LEASE_SECONDS);
+            if set.query_async::<Option<String>>(&mut leases).await?.is_some() {
+                return Ok(number);
+            }
+        }
+        bail!("all {databases} Redis databases are taken")
+    })
+    .await?;
+    let mut own = redis_connection(&with_path(url, &number.to_string())).await?;
+    redis::cmd("FLUSHDB").exec_async(&mut own).await?;
+    Ok(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_test_has_a_migrated_database_of_its_own() {
+        let (one, other) = tokio::try_join!(Stores::new(), Stores::new()).unwrap();
+        one.execute("INSERT INTO orchestrator.users (id) VALUES ('ana')", &[]).await.unwrap();
+        let users = "SELECT id FROM orchestrator.users WHERE id = $1";
+        assert_eq!(one.row(users, &[&"ana"]).await.unwrap(), json!({ "id": "ana" }));
+        assert_eq!(other.rows(users, &[&"ana"]).await.unwrap(), Vec::<Value>::new());
+        assert!(other.row(users, &[&"ana"]).await.unwrap_err().to_string().contains("0 rows"));
+    }
+
+    #[tokio::test]
+    async fn each_test_has_a_table_queues_and_a_redis_database_of_its_own() {
+        let (one, other) = tokio::try_join!(Stores::new(), Stores::new()).unwrap();
+        let put = json!({ "TableName": one.made.table, "Item": { "id": { "S": "a" }, "timestamp": { "S": "t" } } });
+        one.made.aws.call("dynamodb", "DynamoDB_20120810.PutItem", &put).await.unwrap();
+        assert_eq!(
+            one.cost_items().await.unwrap(),
+            [json!({ "id": "a", "timestamp": "t" }).as_object().unwrap().clone()]
+        );
+        assert!(other.cost_items().await.unwrap().is_empty());
+        assert_ne!(one.made.workflow_queue.url, other.made.workflow_queue.url);
+
+        let (mut in_one, mut in_other) = (one.redis().await.unwrap(), other.redis().await.unwrap());
+        redis::cmd("SET").arg("key").arg(1).exec_async(&mut in_one).await.unwrap();
+        let found: Option<u32> = redis::cmd("GET").arg("key").query_async(&mut in_other).await.unwrap();
+        assert_eq!(found, None);
+    }
+
+    #[tokio::test]
+    async fn what_was_made_is_dropped() {
+        let (stores, admin) = {
+            let stores = Stores::new().await.unwrap();
+            let admin = connect(&stores.made.admin_url).await.unwrap();
+            (stores, admin)
+        };
+        let made = stores.made.clone();
+        drop(stores);
+        let sql = "SELECT 1 FROM pg_database WHERE datname = $1";
+        assert!(admin.query_opt(sql, &[&made.database]).await.unwrap().is_none());
+        assert!(made.aws.scan(&made.table).await.is_err());
+        let mut redis = redis_connection(&made.redis_url).await.unwrap();
+        let lease: Option<u32> = redis::cmd("GET").arg(&made.redis_lease).query_async(&mut redis).await.unwrap();
+        assert_eq!(lease, None);
+    }
+}

@@ -1,0 +1,130 @@
+//! The outside world over real HTTP: Azure OpenAI and OpenAI as the real services answer, with faults scripted per call.
+//!
+//! A test starts a [`World`] of its own; the local stack runs the binary. Both serve the same routes:
+//!
+//! - `/azure/openai/deployments/{deployment}/chat/completions` and `/azure/openai/models` (key [`AZURE_KEY`]),
+//! - `/openai/v1/chat/completions` and `/openai/v1/models` (key [`OPENAI_KEY`]),
+//! - `/control`: `POST faults` ([`Rule`]), `GET faults`, `POST release`, `GET calls?provider=&operation=` ([`Call`]),
+//!   `GET calls/count`, and `DELETE` to forget everything.
+
+mod azure;
+mod calls;
+mod chat;
+mod control;
+mod exchange;
+mod faults;
+mod openai;
+pub mod server;
+mod text;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use tokio::time::timeout;
+
+pub use crate::azure::AZURE_KEY;
+use crate::calls::Memory;
+pub use crate::calls::{Call, Outcome, REMEMBERED_CALLS};
+pub use crate::faults::{Fault, FilterStage, Operation, Provider, Rule};
+pub use crate::openai::OPENAI_KEY;
+use crate::server::Server;
+
+/// A loopback address with a port that the system picks.
+pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A running world; dropping it stops it and closes its connections.
+#[derive(Debug)]
+pub struct World {
+    server: Server,
+    memory: Arc<Memory>,
+}
+
+impl World {
+    /// Starts a world on a loopback address, such as [`ANY_PORT`].
+    ///
+    /// # Errors
+    /// If the address cannot be bound, or is not a loopback one.
+    pub fn start(listen: SocketAddr) -> io::Result<Self> {
+        let memory = Arc::new(Memory::default());
+        let router = Router::new()
+            .nest("/azure", azure::routes())
+            .nest("/openai/v1", openai::routes())
+            .nest("/control", control::routes())
+            .with_state(Arc::clone(&memory));
+        Ok(Self { server: Server::start(listen, router)?, memory })
+    }
+
+    /// Its address, `http://127.0.0.1:…`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.addr())
+    }
+
+    /// The value for `AZURE_OPENAI_ENDPOINT`.
+    #[must_use]
+    pub fn azure_endpoint(&self) -> String {
+        self.url() + "/azure"
+    }
+
+    /// The value for `OPENAI_BASE_URL`.
+    #[must_use]
+    pub fn openai_base_url(&self) -> String {
+        self.url() + "/openai/v1"
+    }
+
+    /// Scripts a fault, after those scripted before.
+    pub fn fault(&self, rule: Rule) {
+        self.memory.add_rule(rule);
+    }
+
+    /// The faults that are still to come.
+    #[must_use]
+    pub fn pending_faults(&self) -> Vec<Rule> {
+        self.memory.rules()
+    }
+
+    /// Lets go every call that a [`Fault::Gate`] holds now.
+    pub fn release(&self) {
+        self.memory.release();
+    }
+
+    /// The chat completions so far, oldest first.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.memory.calls(Operation::Chat, None)
+    }
+
+    /// The chat completions of one provider so far, oldest first.
+    #[must_use]
+    pub fn calls_to(&self, provider: Provider) -> Vec<Call> {
+        self.memory.calls(Operation::Chat, Some(provider))
+    }
+
+    /// The lists of models asked for so far, oldest first.
+    #[must_use]
+    pub fn probes(&self) -> Vec<Call> {
+        self.memory.calls(Operation::Models, None)
+    }
+
+    /// Waits until at least `n` chat completions have arrived (they may not have been answered).
+    ///
+    /// # Errors
+    /// If there are fewer after `bound`.
+    pub async fn wait_for_calls(&self, n: usize, bound: Duration) -> anyhow::Result<Vec<Call>> {
+        let wanted = u64::try_from(n)?;
+        let mut seen = self.memory.seen();
+        let arrived = timeout(bound, seen.wait_for(|seen| *seen >= wanted)).await.is_ok();
+        arrived.then(|| self.calls()).with_context(|| {
+            format!("after {bound:?} the world has seen {} of {n} chat completions", self.calls().len())
+        })
+    }
+
+    /// Forgets calls, faults and cached prompts, and lets go what is held.
+    pub fn reset(&self) {
+        self.memory.reset();
+    }
+}
