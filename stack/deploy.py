@@ -5,7 +5,7 @@ import json
 from botocore.exceptions import ClientError, WaiterError
 
 from stack import STACK_NAME, packages, paths, template
-from stack.emulator import REGION, Emulator
+from stack.emulator import REGION, client
 from stack.errors import StackError
 
 _BUCKET = "huntaze-deployment"
@@ -13,53 +13,53 @@ _SECRET = "huntaze/stack"
 _WAIT = {"Delay": 1, "MaxAttempts": 120}
 
 
-def create_secret(emulator: Emulator, variables: dict[str, str]) -> str:
+def create_secret(aws_url: str, variables: dict[str, str]) -> str:
     """Puts the variables into the one secret and returns its ARN."""
-    secrets = emulator.client("secretsmanager")
+    secrets = client("secretsmanager", aws_url)
     return secrets.create_secret(Name=_SECRET, SecretString=json.dumps(variables))["ARN"]
 
 
-def deploy(emulator: Emulator, parameters: dict[str, str]) -> dict[str, str]:
+def deploy(aws_url: str, parameters: dict[str, str]) -> dict[str, str]:
     """Creates the stack, migrates, then lets the schedules run; returns the stack's outputs."""
     source = template.load(paths.TEMPLATE)
-    code = {logical_id: _upload(emulator, binary) for logical_id, binary in template.functions(source).items()}
+    code = {logical_id: _upload(aws_url, binary) for logical_id, binary in template.functions(source).items()}
     source = template.with_code(source, code)
-    cloudformation = emulator.client("cloudformation")
+    cloudformation = client("cloudformation", aws_url)
     # What a first deployment to AWS does, too: a schedule must not find a database without its schema.
-    cloudformation.create_stack(**_request(emulator, source, {**parameters, "ScheduleState": "DISABLED"}))
+    cloudformation.create_stack(**_request(aws_url, source, {**parameters, "ScheduleState": "DISABLED"}))
     _wait(cloudformation, "stack_create_complete")
     outputs = _outputs(cloudformation)
-    invoke(emulator, outputs["MigrateFunction"], {})
-    cloudformation.update_stack(**_request(emulator, source, {**parameters, "ScheduleState": "ENABLED"}))
+    _invoke(aws_url, outputs["MigrateFunction"], {})
+    cloudformation.update_stack(**_request(aws_url, source, {**parameters, "ScheduleState": "ENABLED"}))
     _wait(cloudformation, "stack_update_complete")
     return outputs
 
 
-def invoke(emulator: Emulator, function: str, event: dict) -> None:
+def _invoke(aws_url: str, function: str, event: dict) -> None:
     """Invokes a function and waits for its answer, which must not be an error."""
-    answer = emulator.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+    answer = client("lambda", aws_url).invoke(FunctionName=function, Payload=json.dumps(event))
     if answer.get("FunctionError"):
         raise StackError(f"{function} failed: {answer['Payload'].read().decode()}")
 
 
-def _upload(emulator: Emulator, binary: str) -> str:
+def _upload(aws_url: str, binary: str) -> str:
     package = packages.package(binary)
-    return _put(emulator, f"{binary}-{packages.digest(package)}.zip", package.read_bytes())
+    return _put(aws_url, f"{binary}-{packages.digest(package)}.zip", package.read_bytes())
 
 
-def _request(emulator: Emulator, source: template.Template, parameters: dict[str, str]) -> dict:
+def _request(aws_url: str, source: template.Template, parameters: dict[str, str]) -> dict:
     translated = template.expand_http_apis(template.translate(source, parameters, REGION))
-    _put(emulator, "template.json", json.dumps(translated).encode())
+    _put(aws_url, "template.json", json.dumps(translated).encode())
     return {
         "StackName": STACK_NAME,
-        "TemplateURL": f"{emulator.url}/{_BUCKET}/template.json",
+        "TemplateURL": f"{aws_url}/{_BUCKET}/template.json",
         "Capabilities": ["CAPABILITY_IAM"],
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
     }
 
 
-def _put(emulator: Emulator, key: str, body: bytes) -> str:
-    s3 = emulator.client("s3")
+def _put(aws_url: str, key: str, body: bytes) -> str:
+    s3 = client("s3", aws_url)
     s3.create_bucket(Bucket=_BUCKET)
     s3.put_object(Bucket=_BUCKET, Key=key, Body=body)
     return f"s3://{_BUCKET}/{key}"

@@ -1,6 +1,5 @@
 """The AWS emulator: one process that also runs the functions' binaries as child processes of its own."""
 
-import dataclasses
 import functools
 import os
 import pathlib
@@ -9,23 +8,12 @@ import sys
 import boto3
 from botocore.config import Config
 
-from stack import net, processes
+from stack import net
+from stack.processes import Launcher
 
 REGION = "us-east-1"
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"
-
-
-@dataclasses.dataclass(frozen=True)
-class Emulator:
-    """A running emulator and how to reach it."""
-
-    process: processes.Process
-    url: str
-
-    def client(self, service: str):
-        """A client of one service, as the account's root."""
-        return client(service, self.url)
 
 
 @functools.cache
@@ -41,7 +29,7 @@ def client(service: str, url: str):
     )
 
 
-def environment(url: str) -> dict[str, str]:
+def variables(url: str) -> dict[str, str]:
     """What an AWS client needs to find the emulator."""
     return {
         "AWS_ENDPOINT_URL": url,
@@ -51,26 +39,18 @@ def environment(url: str) -> dict[str, str]:
     }
 
 
-def start(
-    folder: pathlib.Path,
-    log: pathlib.Path,
-    port: int | None = None,
-    enforce_iam: bool = False,
-    dies_with_parent: bool = False,
-) -> Emulator:
-    """A new, empty emulator. With `enforce_iam` the functions may do what their roles say and nothing else."""
+def start(launcher: Launcher, port: int | None = None, enforce_iam: bool = False) -> str:
+    """A new, empty emulator, whose URL it returns.
+
+    With `enforce_iam` the functions may do what their roles say and nothing else.
+    """
     port = net.free_port(port)
     url = f"http://{net.HOST}:{port}"
-    process = processes.start(
-        "emulator",
-        [sys.executable, "-m", "ministack"],
-        log,
-        env=_process_environment(folder, url, port, enforce_iam),
-        cwd=folder,
-        dies_with_parent=dies_with_parent,
-    )
+    environment = _process_environment(launcher.folder, url, port, enforce_iam)
+    command = [sys.executable, "-m", "ministack"]
+    process = launcher.start("emulator", command, env=environment, cwd=launcher.folder)
     net.wait_until(lambda: net.answers(f"{url}/_ministack/ready"), "the AWS emulator", 60, process.alive)
-    return Emulator(process, url)
+    return url
 
 
 def _process_environment(folder: pathlib.Path, url: str, port: int, enforce_iam: bool) -> dict[str, str]:
@@ -82,7 +62,7 @@ def _process_environment(folder: pathlib.Path, url: str, port: int, enforce_iam:
         "TMPDIR": str(folder),
         "STATE_DIR": str(folder),
         "S3_DATA_DIR": str(folder),
-        **environment(url),
+        **variables(url),
         "AUTH": "true" if enforce_iam else "false",
         "BIND_HOST": net.HOST,
         "GATEWAY_PORT": str(port),

@@ -18,7 +18,7 @@ def collect(emulator_url: str) -> None:
     """Copies what the functions write to a file for as long as this process runs."""
     client = emulator.client("logs", emulator_url)
     since: dict[str, int] = {}
-    with paths.log("functions").open("a", buffering=1) as output:
+    with (paths.LOGS / "functions.log").open("a", buffering=1) as output:
         while True:
             try:
                 for group in _groups(client):

@@ -19,11 +19,6 @@ SESSION_SECRET_FILE = LOCAL / "nextauth-secret"
 BINARIES = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 
 
-def log(name: str) -> pathlib.Path:
-    """The log file of one process."""
-    return LOGS / f"{name}.log"
-
-
 def new_folder() -> pathlib.Path:
     """A folder for what lives as long as one run."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="huntaze-stack-"))

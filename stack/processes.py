@@ -11,8 +11,9 @@ import pathlib
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from stack import signals
 from stack.errors import StackError
 
 _STOP_SECONDS = 8
@@ -67,23 +68,44 @@ def _known(name: str, pid: int, stop_signal: int) -> Process:
     return Process(name, pid, stat.started, stop_signal)
 
 
-def start(
-    name: str,
-    command: list[str],
-    log: pathlib.Path,
-    env: dict[str, str] | None = None,
-    cwd: pathlib.Path | None = None,
-    stop_signal: signal.Signals = signal.SIGTERM,
-    user: str | None = None,
-    dies_with_parent: bool = False,
-) -> Process:
-    """Starts a process in a session of its own, its output appended to the log file."""
-    command = [*_setpriv(user, stop_signal if dies_with_parent else None), *command]
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
-        )
-    return _known(name, child.pid, stop_signal)
+@dataclasses.dataclass(frozen=True)
+class Launcher:
+    """Starts the processes of one run, each in a session of its own and its output in a log file of its own."""
+
+    folder: pathlib.Path
+    logs: pathlib.Path
+    remember: Callable[[Process], None]
+    # Even where this process is killed and cannot end them.
+    die_with_parent: bool = False
+
+    def log(self, name: str) -> pathlib.Path:
+        """The log file of a process."""
+        return self.logs / f"{name}.log"
+
+    def start(
+        self,
+        name: str,
+        command: list[str],
+        env: dict[str, str] | None = None,
+        cwd: pathlib.Path | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        user: str | None = None,
+    ) -> Process:
+        """Starts a process and remembers it before anything can come between."""
+        command = [*_setpriv(user, stop_signal if self.die_with_parent else None), *command]
+        with self.log(name).open("ab") as output, signals.held():
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+            )
+            process = _known(name, child.pid, stop_signal)
+            self.remember(process)
+        return process
 
 
 def _setpriv(user: str | None, death_signal: signal.Signals | None) -> list[str]:
@@ -97,8 +119,9 @@ def _setpriv(user: str | None, death_signal: signal.Signals | None) -> list[str]
 
 def run(command: list[str], **options) -> int:
     """Runs a command to its end and returns its exit code; interrupted, it takes the command's children with it."""
-    child = subprocess.Popen(command, start_new_session=True, **options)
-    process = _known(command[0], child.pid, signal.SIGTERM)
+    with signals.held():
+        child = subprocess.Popen(command, start_new_session=True, **options)
+        process = _known(command[0], child.pid, signal.SIGTERM)
     try:
         return _exit_code(child.wait())
     except BaseException:

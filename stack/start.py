@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from stack import deploy, emulator, install, net, paths, processes, providers, session, stores
+from stack import deploy, emulator, install, net, paths, processes, session, settings, stores
 from stack.errors import StackError
+from stack.processes import Launcher
 from stack.state import State
 from stack.up import HEALTH
 
@@ -33,30 +34,30 @@ def start(current: State) -> tuple[dict[str, str], str]:
     paths.LOGS.mkdir()
     current.folder = paths.new_folder()
     current.save()
+    launcher = Launcher(current.folder, paths.LOGS, remember=current.add)
 
-    postgres = _step("starting PostgreSQL", lambda: _start_postgres(current))
-    redis = _step("starting Redis", lambda: _start_redis(current))
-    aws = _step("starting the AWS emulator", lambda: _start_emulator(current))
-    world_url = _step("starting tests/world", lambda: _start_world(current))
+    database_url = _step("starting PostgreSQL", lambda: stores.start_postgres(launcher, _POSTGRES_PORT))
+    redis_url = _step("starting Redis", lambda: stores.start_redis(launcher, _REDIS_PORT))
+    aws_url = _step("starting the AWS emulator", lambda: emulator.start(launcher, _EMULATOR_PORT, enforce_iam=True))
+    launcher.start("collector", [sys.executable, "-m", "stack", "collect-logs", aws_url], cwd=paths.ROOT)
+    world_url = _step("starting tests/world", lambda: _start_world(launcher))
 
-    chosen = providers.choose(os.environ, world_url)
+    own = settings.read(os.environ, world_url)
     stores_and_sessions = {
-        "DATABASE_URL": postgres.url,
-        "REDIS_URL": redis.url,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
         "NEXTAUTH_SECRET": _session_secret(),
     }
-    secret_arn = deploy.create_secret(aws, stores_and_sessions | chosen.secrets)
-    parameters = _local_parameters() | chosen.parameters | {"SecretsArn": secret_arn}
-    outputs = _step("deploying template.yaml", lambda: deploy.deploy(aws, parameters))
-    _seed(postgres.url)
-    _start_log_collector(current, aws)
+    secret_arn = deploy.create_secret(aws_url, stores_and_sessions | own.secrets)
+    parameters = own.parameters | {"SecretsArn": secret_arn}
+    outputs = _step("deploying template.yaml", lambda: deploy.deploy(aws_url, parameters))
+    _seed(database_url)
 
-    api_url = f"{aws.url}/_aws/execute-api/{outputs['HttpApiId']}"
-    health = api_url + HEALTH
-    _step("waiting for its health", lambda: net.wait_until(lambda: net.answers(health, 10), health, 60))
+    api_url = f"{aws_url}/_aws/execute-api/{outputs['HttpApiId']}"
+    _step("waiting for its health", lambda: _await_health(api_url + HEALTH))
     tokens = _tokens(stores_and_sessions["NEXTAUTH_SECRET"])
-    variables = {"API_URL": api_url, **tokens, **emulator.environment(aws.url), **stores_and_sessions}
-    return {**variables, "WORLD_URL": world_url}, chosen.description
+    variables = {"API_URL": api_url, **tokens, **emulator.variables(aws_url), **stores_and_sessions}
+    return {**variables, "WORLD_URL": world_url}, own.providers
 
 
 def _step(what: str, action: Callable[[], _Result]) -> _Result:
@@ -72,45 +73,15 @@ def _build() -> None:
         raise StackError("the build failed")
 
 
-def _start_postgres(current: State) -> stores.Store:
-    postgres = stores.start_postgres(current.folder, paths.log("postgres"), _POSTGRES_PORT)
-    current.add(postgres.process)
-    return postgres
-
-
-def _start_redis(current: State) -> stores.Store:
-    redis = stores.start_redis(current.folder, paths.log("redis"), _REDIS_PORT)
-    current.add(redis.process)
-    return redis
-
-
-def _start_emulator(current: State) -> emulator.Emulator:
-    aws = emulator.start(current.folder, paths.log("emulator"), _EMULATOR_PORT, enforce_iam=True)
-    current.add(aws.process)
-    return aws
-
-
-def _start_world(current: State) -> str:
+def _start_world(launcher: Launcher) -> str:
     port = net.free_port(_WORLD_PORT)
-    command = [str(paths.BINARIES / "huntaze-world"), "--listen", f"{net.HOST}:{port}"]
-    process = processes.start("world", command, paths.log("world"))
-    current.add(process)
+    process = launcher.start("world", [str(paths.BINARIES / "huntaze-world"), "--listen", f"{net.HOST}:{port}"])
     net.wait_until(lambda: net.accepts(port), "tests/world", 15, process.alive)
     return f"http://{net.HOST}:{port}"
 
 
-def _start_log_collector(current: State, aws: emulator.Emulator) -> None:
-    command = [sys.executable, "-m", "stack", "collect-logs", aws.url]
-    current.add(processes.start("logs", command, paths.log("collector"), cwd=paths.ROOT))
-
-
-def _local_parameters() -> dict[str, str]:
-    return {
-        "Architecture": "x86_64",
-        "CreateDataStores": "true",
-        "LogLevel": os.environ.get("LOG_LEVEL", "info"),
-        "AllowedOrigins": os.environ.get("ALLOWED_ORIGINS", "http://localhost:3000"),
-    }
+def _await_health(url: str) -> None:
+    net.wait_until(lambda: net.answers(url, 10), f"{url} (its log is in .local/logs/functions.log)", 60)
 
 
 def _session_secret() -> str:
@@ -133,7 +104,7 @@ def _tokens(secret: str) -> dict[str, str]:
 def _seed(database_url: str) -> None:
     if not paths.SEED.exists():
         return
-    settings = {"ON_ERROR_STOP": "1", "user_id": _USER_ID, "admin_id": _ADMIN_ID}
-    command = ["psql", "-q", "-X", *(f"--set={name}={value}" for name, value in settings.items())]
+    variables = {"ON_ERROR_STOP": "1", "user_id": _USER_ID, "admin_id": _ADMIN_ID}
+    command = ["psql", "-q", "-X", *(f"--set={name}={value}" for name, value in variables.items())]
     if subprocess.run([*command, "-f", str(paths.SEED), database_url], check=False).returncode != 0:
         raise StackError("the demo data could not be written")

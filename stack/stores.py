@@ -4,15 +4,15 @@ Durability is switched off: these stores live for one run. The data folder is un
 because PostgreSQL does not run as root and its own user may not enter the folder of the clone.
 """
 
-import dataclasses
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
 
-from stack import net, processes
+from stack import net
 from stack.errors import StackError
+from stack.processes import Launcher
 
 _DATABASE = "huntaze"
 _POSTGRES_SETTINGS = {
@@ -25,44 +25,32 @@ _POSTGRES_SETTINGS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Store:
-    """A running store and how to reach it."""
-
-    process: processes.Process
-    url: str
-
-
-def start_postgres(
-    folder: pathlib.Path, log: pathlib.Path, port: int | None = None, dies_with_parent: bool = False
-) -> Store:
-    """A new, empty PostgreSQL with one database."""
+def start_postgres(launcher: Launcher, port: int | None = None) -> str:
+    """A new, empty PostgreSQL with one database, whose URL it returns."""
     binaries = postgres_binaries()
     if binaries is None:
         raise StackError("PostgreSQL's server is not installed")
     user = "postgres" if os.geteuid() == 0 else None
-    data = folder / "postgres"
+    data = launcher.folder / "postgres"
     data.mkdir(mode=0o700)
     if user:
         shutil.chown(data, user, user)
-    _initdb(binaries, data, user, log)
+    _initdb(binaries, data, user, launcher.log("postgres"))
 
     port = net.free_port(port)
     settings = [f"--{name}={value}" for name, value in _POSTGRES_SETTINGS.items()]
-    process = processes.start(
+    process = launcher.start(
         "postgres",
         [str(binaries / "postgres"), "-D", str(data), "-p", str(port), *settings],
-        log,
         cwd=data,
         stop_signal=signal.SIGINT,  # SIGTERM would wait for every client to leave.
         user=user,
-        dies_with_parent=dies_with_parent,
     )
     server = ["-h", net.HOST, "-p", str(port), "-U", _DATABASE]
-    is_ready = [str(binaries / "pg_isready"), "-q", *server]
+    is_ready = [str(binaries / "pg_isready"), "-q", "-d", "postgres", *server]
     net.wait_until(lambda: subprocess.run(is_ready, check=False).returncode == 0, "PostgreSQL", 30, process.alive)
     subprocess.run([str(binaries / "createdb"), *server, _DATABASE], check=True)
-    return Store(process, f"postgres://{_DATABASE}@{net.HOST}:{port}/{_DATABASE}")
+    return f"postgres://{_DATABASE}@{net.HOST}:{port}/{_DATABASE}"
 
 
 def _initdb(binaries: pathlib.Path, data: pathlib.Path, user: str | None, log: pathlib.Path) -> None:
@@ -76,17 +64,16 @@ def _initdb(binaries: pathlib.Path, data: pathlib.Path, user: str | None, log: p
         raise StackError(f"initdb failed, see {log}")
 
 
-def start_redis(folder: pathlib.Path, log: pathlib.Path, port: int | None = None, dies_with_parent: bool = False) -> Store:
-    """A new, empty Redis that writes nothing to disk."""
+def start_redis(launcher: Launcher, port: int | None = None) -> str:
+    """A new, empty Redis that writes nothing to disk; returns its URL."""
     server = shutil.which("redis-server")
     if server is None:
         raise StackError("redis-server is not installed")
     port = net.free_port(port)
-    command = [server, "--bind", net.HOST, "--port", str(port), "--dir", str(folder)]
-    command += ["--save", "", "--appendonly", "no"]
-    process = processes.start("redis", command, log, dies_with_parent=dies_with_parent)
+    command = [server, "--bind", net.HOST, "--port", str(port), "--dir", str(launcher.folder)]
+    process = launcher.start("redis", [*command, "--save", "", "--appendonly", "no"])
     net.wait_until(lambda: net.accepts(port), "Redis", 15, process.alive)
-    return Store(process, f"redis://{net.HOST}:{port}")
+    return f"redis://{net.HOST}:{port}"
 
 
 def postgres_binaries() -> pathlib.Path | None:

@@ -39,8 +39,9 @@ def up(detach: bool) -> None:
             return
     try:
         _follow(current)
+    except KeyboardInterrupt:
+        print("\nstopping …", flush=True)  # The way that this is meant to end, hence no error.
     finally:
-        print("\nstopping …", flush=True)
         current.end()
 
 

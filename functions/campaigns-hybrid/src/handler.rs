@@ -24,34 +24,37 @@ const PROVIDER_RETRY: Duration = Duration::from_secs(30);
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
-        let request = read(call, &principal)?;
+        let request = self.read(call, &principal)?;
         let user = request.owner.clone();
         let answer = self.orchestrator.handle(request).await.map_err(|error| refused(&error))?;
         reply(call, user.as_str(), answer)
     }
 }
 
-fn read(call: &Call, principal: &Principal) -> Result<Request, Problem> {
-    let idempotency_key = idempotency_key(call)?;
-    let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
-    let owner = principal.acting_for(parsed.intent.user_id.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
-    if parsed.intent.send_to_only_fans {
-        return Err(not_implemented("`sendToOnlyFans`: sending to fans"));
+impl App {
+    fn read(&self, call: &Call, principal: &Principal) -> Result<Request, Problem> {
+        let idempotency_key = idempotency_key(call)?;
+        let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
+        let owner =
+            principal.acting_for(parsed.intent.user_id.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+        if parsed.intent.send_to_only_fans {
+            return Err(not_implemented("`sendToOnlyFans`: sending to fans"));
+        }
+        if prefers_async(call) {
+            return Err(not_implemented("`Prefer: respond-async`: answering later"));
+        }
+        Ok(Request {
+            owner: owner.clone(),
+            requested_by: principal.user_id.clone(),
+            parsed,
+            idempotency_key,
+            request_id: call.request_id.clone(),
+            trace_id: call.trace_id.clone(),
+            now: call.now,
+            accepted_at: call.started,
+            deadline: call.deadline.min(call.started + self.patience),
+        })
     }
-    if prefers_async(call) {
-        return Err(not_implemented("`Prefer: respond-async`: answering later"));
-    }
-    Ok(Request {
-        owner: owner.clone(),
-        requested_by: principal.user_id.clone(),
-        parsed,
-        idempotency_key,
-        request_id: call.request_id.clone(),
-        trace_id: call.trace_id.clone(),
-        now: call.now,
-        accepted_at: call.started,
-        deadline: call.deadline,
-    })
 }
 
 fn idempotency_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {

@@ -3,6 +3,7 @@
 mod handler;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::session::Sessions;
@@ -10,9 +11,14 @@ use huntaze_lambda::{api, config, logs};
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_postgres::Database;
 
+/// The gateway answers 503 after 30 s; two are kept for what surrounds the calls.
+const REQUEST_DEADLINE_MS: u64 = 28_000;
+
 struct App {
     sessions: Sessions,
     orchestrator: Orchestrator,
+    /// No request takes longer, however much time the gateway leaves it.
+    patience: Duration,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -26,7 +32,8 @@ async fn main() -> Result<(), lambda_http::Error> {
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
     let orchestrator = database.and_then(|database| Orchestrator::from_env(&env, database, dynamodb, http));
-    let built = sessions.zip(orchestrator).map(|(sessions, orchestrator)| App { sessions, orchestrator });
+    let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
+    let built = sessions.zip(orchestrator).map(|(sessions, orchestrator)| App { sessions, orchestrator, patience });
     let app = env.finish(built)?;
     app.orchestrator.database.warm_up().await;
     api::serve(&app).await

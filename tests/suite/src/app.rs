@@ -70,6 +70,16 @@ impl App {
         &self.env
     }
 
+    /// Starts a process of a function, with another value of a variable for this one only.
+    ///
+    /// # Errors
+    /// As [`App::function`].
+    pub fn function_with(&self, name: &str, variable: &str, value: &str) -> anyhow::Result<Function> {
+        let mut env = self.env.clone();
+        env.insert(variable.to_owned(), value.to_owned());
+        Function::spawn(name, env)
+    }
+
     /// Starts a process of a function.
     ///
     /// # Errors

@@ -30,8 +30,12 @@ impl Aws {
     ) -> anyhow::Result<Self> {
         // The second and later calls are told that there is a provider already, which is all that is wanted.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().timeout(BOUND).build()?;
-        Ok(Self { client, endpoint, region, access_key, secret_key })
+        Ok(Self { client: client()?, endpoint, region, access_key, secret_key })
+    }
+
+    /// The same, with connections of its own.
+    pub(crate) fn reconnected(&self) -> anyhow::Result<Self> {
+        Ok(Self { client: client()?, ..self.clone() })
     }
 
     /// Calls an operation. The emulator reads account and region from the signature's scope and checks no more of it.
@@ -106,6 +110,10 @@ impl Aws {
     pub(crate) async fn delete_queue(&self, url: &str) -> anyhow::Result<()> {
         self.call("sqs", "AmazonSQS.DeleteQueue", &json!({ "QueueUrl": url })).await.map(drop)
     }
+}
+
+fn client() -> reqwest::Result<Client> {
+    Client::builder().no_proxy().timeout(BOUND).build()
 }
 
 fn plain_map(item: &Map<String, Value>) -> Map<String, Value> {

@@ -436,17 +436,20 @@ async fn response(State(api): State<Arc<RuntimeApi>>, Path(id): Path<String>, bo
     api.end(&id, Ok(serde_json::from_str(&body).unwrap_or(Value::String(body))))
 }
 
-async fn error(
-    State(api): State<Arc<RuntimeApi>>,
-    Path(id): Path<String>,
-    Json(error): Json<FunctionError>,
-) -> HttpResponse {
-    api.end(&id, Err(error))
+async fn error(State(api): State<Arc<RuntimeApi>>, Path(id): Path<String>, body: String) -> HttpResponse {
+    api.end(&id, Err(FunctionError::read(body)))
 }
 
-async fn init_error(State(api): State<Arc<RuntimeApi>>, Json(error): Json<FunctionError>) -> HttpResponse {
-    *lock(&api.init_error) = Some(error);
+async fn init_error(State(api): State<Arc<RuntimeApi>>, body: String) -> HttpResponse {
+    *lock(&api.init_error) = Some(FunctionError::read(body));
     accepted()
+}
+
+impl FunctionError {
+    /// Runtimes send it without a content type; what is not its JSON is taken as the message.
+    fn read(body: String) -> Self {
+        serde_json::from_str(&body).unwrap_or(Self { error_type: String::new(), error_message: body })
+    }
 }
 
 impl RuntimeApi {

@@ -22,6 +22,9 @@ use crate::poll::eventually;
 const BOUND: Duration = Duration::from_secs(30);
 const CLEANUP_BOUND: Duration = Duration::from_secs(5);
 
+/// Where the migrations that were applied are listed.
+const HISTORY: &str = "orchestrator.schema_history";
+
 /// Where the leases of the Redis databases are kept.
 const REDIS_LEASES: &str = "huntaze-tests:database:";
 /// A lease outlives any test, and ends by itself should the test be killed.
@@ -176,7 +179,9 @@ impl Drop for Stores {
         // it: names are never used twice, and `make test` throws the servers away.
         let _ = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(timeout(CLEANUP_BOUND, made.drop_all()))?;
+            // With connections of its own: those of the test wait for the test's runtime, which waits for this thread.
+            let made = Made { aws: made.aws.reconnected()?, ..made };
+            runtime.block_on(async { timeout(CLEANUP_BOUND, made.drop_all()).await })?;
             anyhow::Ok(())
         })
         .join();
@@ -257,7 +262,9 @@ async fn migrated_template(admin_url: &Url, admin: &Client, migrations: &[Migrat
         admin.batch_execute(&format!("DROP DATABASE IF EXISTS {unfinished} WITH (FORCE)")).await?;
         admin.batch_execute(&format!("CREATE DATABASE {unfinished}")).await?;
         let mut client = connect(&with_path(admin_url, &unfinished)).await?;
-        Runner::new(migrations).run_async(&mut client).await?;
+        // As the `migrate` function does it, which then finds nothing left to do.
+        client.batch_execute("CREATE SCHEMA IF NOT EXISTS orchestrator").await?;
+        Runner::new(migrations).set_migration_table_name(HISTORY).run_async(&mut client).await?;
         drop(client);
         admin.batch_execute(&format!("ALTER DATABASE {unfinished} RENAME TO {template}")).await?;
     }

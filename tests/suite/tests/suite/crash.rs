@@ -1,0 +1,133 @@
+//! A process dies, and nothing is lost: what it left is brought to its end by the sweep.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use huntaze_tests::{App, eventually};
+use huntaze_world::{Fault, Provider};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::support::{brief, campaign, entries_and_rollups, rollup_cost, status_of, text, usd};
+
+const BOUND: Duration = Duration::from_secs(30);
+
+async fn only_workflow(app: &App) -> Result<String> {
+    Ok(text(&app.stores.row("SELECT id FROM orchestrator.workflows", &[]).await?["id"]).to_owned())
+}
+
+#[tokio::test]
+async fn design_no_crash_can_separate_a_call_from_its_reservation() -> Result<()> {
+    let app = App::start().await?.set("RESERVATION_LEASE_MS", "1500").set("LEDGER_SWEEP_GRACE_MS", "1");
+    let hybrid = app.function("campaigns-hybrid")?;
+    let (status, sweeper) = (app.function("campaigns-status")?, app.function("ledger-sweeper")?);
+    app.world.fault(Fault::status(500).on(Provider::Azure));
+    app.world.fault(Fault::Gate.on(Provider::OpenAi));
+    let request = campaign("ana", &brief("content_planning", &["onlyfans"])).idempotency_key("k1");
+    let _lost = hybrid.start_http(request.clone());
+    app.world.wait_for_calls(2, BOUND).await?;
+    hybrid.kill().await?;
+
+    let workflow = only_workflow(&app).await?;
+    let view = status.http(status_of("ana", &workflow)).await?.body["data"].take();
+    assert_eq!((&view["status"], &view["currentProvider"]), (&json!("running"), &json!("openai")));
+    let outcomes: Vec<_> = view["attempts"].as_array().unwrap().iter().map(|a| text(&a["outcome"])).collect();
+    assert_eq!(outcomes, ["failed", "pending"]);
+
+    // The reservation runs out, and only then the sweep takes the call for lost.
+    let settled = eventually(BOUND, async || {
+        let swept = sweeper.invoke(&json!({}), BOUND).await?;
+        ensure!(swept["settled"] == 1, "{swept}");
+        Ok(swept)
+    });
+    settled.await?;
+    let view = status.http(status_of("ana", &workflow)).await?.body["data"].take();
+    let lost = &view["attempts"][1];
+    assert_eq!(
+        (&lost["outcome"], &lost["estimated"], &lost["failure"]),
+        (&json!("unknown"), &json!(true), &json!("interrupted"))
+    );
+    assert_eq!((&lost["cost"], &view["cost"]["total"]), (&lost["boundCost"], &lost["boundCost"]));
+    assert_eq!((&view["status"], &view["providerStates"]["openai"]), (&json!("failed"), &json!("failed")));
+
+    // It is booked once, in the ledger too, and its key does not start another.
+    let again = sweeper.invoke(&json!({}), BOUND).await?;
+    assert_eq!((&again["settled"], &again["failed"]), (&json!(0), &json!(0)));
+    let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
+    assert_eq!((entries.len(), rollup_cost(&rollups, "user#ana#", "day")), (2, usd(&lost["cost"])));
+    let repeated = app.function("campaigns-hybrid")?.http(request).await?;
+    assert_eq!((repeated.status, &repeated.body["workflowId"]), (500, &json!(workflow)), "{}", repeated.body);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_between_settlement_and_projection_leaves_a_ledger_that_the_sweep_completes() -> Result<()> {
+    let app = App::start().await?.set("LEDGER_SWEEP_GRACE_MS", "1");
+    // A DynamoDB that takes the connection and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", silent.local_addr()?);
+    let hybrid = app.function_with("campaigns-hybrid", "AWS_ENDPOINT_URL_DYNAMODB", &endpoint)?;
+    let _lost = hybrid.start_http(campaign("ana", &brief("content_planning", &["onlyfans"])));
+    let (_connection, _) = tokio::time::timeout(BOUND, silent.accept()).await??;
+    hybrid.kill().await?;
+
+    let view =
+        app.function("campaigns-status")?.http(status_of("ana", &only_workflow(&app).await?)).await?.body["data"]
+            .take();
+    assert_eq!(view["status"], "completed");
+    assert_eq!(app.stores.cost_items().await?.len(), 0);
+    let swept = app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?;
+    assert_eq!(swept, json!({"settled": 0, "found": 0, "written": 1, "failed": 0}));
+    let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
+    assert_eq!((entries.len(), rollups.len()), (1, 4));
+    assert_eq!(usd(&entries[0]["cost"]), usd(&view["cost"]["total"]));
+    assert_eq!(entries[0]["timestamp"], view["attempts"][0]["startedAt"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_away_does_not_hold_up_the_answer() -> Result<()> {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let app = App::start().await?.set("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{closed}"));
+    let hybrid = app.function("campaigns-hybrid")?;
+    let response = hybrid.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?;
+    assert_eq!(response.status, 200, "{}", response.body);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_died_while_the_environment_was_frozen_is_opened_again() -> Result<()> {
+    let app = App::start().await?;
+    let hybrid = app.function("campaigns-hybrid")?;
+    let request = || campaign("ana", &brief("message_generation", &["onlyfans"]));
+    assert_eq!(hybrid.http(request()).await?.status, 200);
+    let ended = "SELECT count(pg_terminate_backend(pid)) AS ended FROM pg_stat_activity
+                  WHERE datname = current_database() AND application_name = 'huntaze-orchestrator'";
+    assert_eq!(app.stores.row(ended, &[]).await?["ended"], 1);
+    let response = hybrid.http(request()).await?;
+    assert_eq!(response.status, 200, "{}", response.body);
+    assert_eq!(app.stores.row("SELECT count(*) AS n FROM orchestrator.workflows", &[]).await?, json!({"n": 2}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_late_settlement_does_not_undo_the_sweeps() -> Result<()> {
+    let app = App::start().await?.set("RESERVATION_LEASE_MS", "1");
+    let hybrid = app.function("campaigns-hybrid")?;
+    app.world.fault(Fault::Gate.on(Provider::Azure));
+    let under_way = hybrid.start_http(campaign("ana", &brief("content_planning", &["onlyfans"])));
+    app.world.wait_for_calls(1, BOUND).await?;
+    assert_eq!(app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?["settled"], 1);
+    let before = app
+        .stores
+        .rows("SELECT outcome, failure, cost::text, settled_at::text FROM orchestrator.attempts", &[])
+        .await?;
+    app.world.release();
+    assert_eq!(under_way.response().await?.status, 500);
+    let after: Vec<Value> = app
+        .stores
+        .rows("SELECT outcome, failure, cost::text, settled_at::text FROM orchestrator.attempts", &[])
+        .await?;
+    assert_eq!(before, after);
+    Ok(())
+}

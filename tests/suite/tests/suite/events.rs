@@ -1,0 +1,72 @@
+//! Every file of `events/` is a request that its function takes as it stands.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use huntaze_tests::{App, Response, load_event};
+
+/// What each event is answered with; 0 where the function has no HTTP status.
+const EXPECTED: &[(&str, &str, u16)] = &[
+    ("campaigns-hybrid", "another_users_id", 403),
+    ("campaigns-hybrid", "campaign_execution", 200),
+    ("campaigns-hybrid", "content_planning", 200),
+    ("campaigns-hybrid", "content_validation", 200),
+    ("campaigns-hybrid", "expired_session", 401),
+    ("campaigns-hybrid", "foreign_origin", 403),
+    ("campaigns-hybrid", "invalid_fields", 400),
+    ("campaigns-hybrid", "invalid_utf8", 400),
+    ("campaigns-hybrid", "message_generation", 200),
+    ("campaigns-hybrid", "no_session", 401),
+    ("campaigns-hybrid", "respond_async", 501),
+    ("campaigns-status", "another_users_id", 403),
+    ("campaigns-status", "bad_limit", 400),
+    ("campaigns-status", "list", 200),
+    ("campaigns-status", "no_session", 401),
+    ("campaigns-status", "unknown_workflow", 404),
+    ("health", "get", 200),
+    ("ledger-sweeper", "schedule", 0),
+    ("migrate", "deploy", 0),
+];
+
+#[tokio::test]
+async fn every_event_file_is_answered_as_expected() -> Result<()> {
+    let app = App::start().await?;
+    let mut by_function: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (function, case, status) in EXPECTED {
+        by_function.entry(*function).or_default().push((*case, *status));
+    }
+    for (name, cases) in by_function {
+        let function = app.function(name)?;
+        for (case, status) in cases {
+            let event = load_event(&format!("{name}/{case}.json"))?;
+            let answer = function.invoke(&event, Duration::from_secs(30)).await?;
+            if status == 0 {
+                assert!(answer.is_object(), "{name}/{case}: {answer}");
+            } else {
+                let response = Response::parse(&answer)?;
+                assert_eq!(response.status, status, "{name}/{case}: {}", response.body);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_event_file_has_an_expectation() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events");
+    let mut found = Vec::new();
+    for folder in fs::read_dir(&root)? {
+        let folder = folder?;
+        for file in fs::read_dir(folder.path())? {
+            let case = file?.path().file_stem().unwrap().to_string_lossy().into_owned();
+            found.push((folder.file_name().to_string_lossy().into_owned(), case));
+        }
+    }
+    found.sort();
+    let expected: Vec<_> = EXPECTED.iter().map(|(f, c, _)| ((*f).to_owned(), (*c).to_owned())).collect();
+    assert_eq!(found, expected);
+    Ok(())
+}

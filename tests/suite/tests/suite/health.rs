@@ -1,0 +1,75 @@
+//! Health says what is, asks for real, and costs nothing.
+
+use anyhow::Result;
+use huntaze_tests::{App, Request, Response};
+use huntaze_world::{Fault, Provider};
+use serde_json::json;
+
+use crate::support::HEALTH;
+
+async fn health(app: &App) -> Result<Response> {
+    Ok(app.function("health")?.http(Request::get(HEALTH)).await?)
+}
+
+fn closed_port() -> Result<String> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+#[tokio::test]
+async fn a_healthy_system_is_200_and_its_checks_are_real() -> Result<()> {
+    let app = App::start().await?;
+    let function = app.function("health")?;
+    let first = function.http(Request::get(HEALTH)).await?;
+    assert_eq!((first.status, &first.body["status"]), (200, &json!("healthy")), "{}", first.body);
+    for check in ["database", "orchestrator", "azureProvider", "openaiProvider", "rateLimiter", "awsServices"] {
+        assert_eq!(first.body["checks"][check]["status"], "healthy", "{check}");
+    }
+    // No text was paid for, each provider was asked once, and the answer stands for a while.
+    assert!(app.world.calls().is_empty());
+    assert_eq!(app.world.probes().len(), 2);
+    let second = function.http(Request::get(HEALTH)).await?;
+    assert_eq!((second.body, app.world.probes().len()), (first.body, 2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_provider_of_two_is_degraded_and_none_is_unhealthy() -> Result<()> {
+    let app = App::start().await?;
+    app.world.fault(Fault::status(500).on(Provider::Azure).for_models());
+    let response = health(&app).await?;
+    assert_eq!((response.status, &response.body["status"]), (200, &json!("degraded")), "{}", response.body);
+    assert_eq!(response.body["checks"]["azureProvider"]["status"], "unhealthy");
+    app.world.fault(Fault::status(401).on_any().for_models().always());
+    let response = health(&app).await?;
+    assert_eq!((response.status, &response.body["status"]), (503, &json!("unhealthy")), "{}", response.body);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_does_not_hold_up_the_answer() -> Result<()> {
+    let app = App::start().await?;
+    app.world.fault(Fault::Hang.on(Provider::OpenAi).for_models());
+    assert_eq!(health(&app).await?.body["status"], "degraded");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_database_the_main_job_cannot_run() -> Result<()> {
+    let app = App::start().await?.set("DATABASE_URL", format!("postgresql://u:pw-secret@{}/d", closed_port()?));
+    let response = health(&app).await?;
+    assert_eq!((response.status, &response.body["checks"]["database"]["status"]), (503, &json!("unhealthy")));
+    assert!(!response.body.to_string().contains("pw-secret"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_redis_or_aws_the_main_job_still_runs() -> Result<()> {
+    let redis = App::start().await?.set("REDIS_URL", format!("redis://{}", closed_port()?));
+    let aws = App::start().await?.set("AWS_ENDPOINT_URL", format!("http://{}", closed_port()?));
+    for (app, check) in [(redis, "rateLimiter"), (aws, "awsServices")] {
+        let response = health(&app).await?;
+        assert_eq!((response.status, &response.body["status"]), (200, &json!("degraded")), "{}", response.body);
+        assert_eq!(response.body["checks"][check]["status"], "degraded");
+    }
+    Ok(())
+}

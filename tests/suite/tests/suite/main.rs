@@ -1,0 +1,14 @@
+//! The system's specification, as tests: the built functions through the Lambda runtime protocol, on real stores, with the
+//! outside world and its faults over the wire. `design` in a name is an invariant of the design.
+
+mod crash;
+mod drift;
+mod edge;
+mod events;
+mod fallback;
+mod health;
+mod idempotency;
+mod migrations;
+mod money;
+mod status;
+mod support;

@@ -1,0 +1,66 @@
+//! What the tests say often.
+
+use huntaze_costs::price::Catalogue;
+use huntaze_domain::money::Usd;
+use huntaze_domain::provider::{Provider, TokenUsage};
+use huntaze_tests::{Request, Session, now};
+use serde_json::{Value, json};
+
+pub(crate) const HYBRID: &str = "/api/v2/campaigns/hybrid";
+pub(crate) const STATUS: &str = "/api/v2/campaigns/status";
+pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
+
+/// A brief whose theme names the test, so that its calls can be told from others.
+pub(crate) fn brief(kind: &str, platforms: &[&str]) -> Value {
+    json!({"type": kind, "platforms": platforms, "data": {"theme": "summer nights", "tone": "warm"}})
+}
+
+/// A campaign request of a user.
+pub(crate) fn campaign(user: &str, body: &Value) -> Request {
+    Request::post(HYBRID).bearer(&Session::user(user).v4()).json(body)
+}
+
+/// A status request of a user.
+pub(crate) fn status_of(user: &str, workflow: &str) -> Request {
+    Request::get(STATUS).bearer(&Session::user(user).v4()).query("workflowId", workflow)
+}
+
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// An exact amount, whether it is a JSON number or text.
+pub(crate) fn usd(value: &Value) -> Usd {
+    match value {
+        Value::Number(number) => Usd::from_json_number(number.as_f64().unwrap()).unwrap(),
+        Value::String(text) => Usd::parse(text).unwrap(),
+        other => panic!("no amount: {other}"),
+    }
+}
+
+/// What a call's tokens cost by the catalogue.
+pub(crate) fn priced(call: &Value) -> Usd {
+    let tokens = |name: &str| call[name].as_u64().unwrap();
+    let usage = TokenUsage {
+        input_tokens: tokens("inputTokens"),
+        cached_input_tokens: tokens("cachedInputTokens"),
+        output_tokens: tokens("outputTokens"),
+    };
+    let provider = Provider::from_name(text(&call["provider"])).unwrap();
+    Catalogue::built_in().unwrap().price(provider, text(&call["model"]), now()).unwrap().cost(usage)
+}
+
+/// The ledger's entries and its roll-ups, apart.
+pub(crate) fn entries_and_rollups(items: Vec<serde_json::Map<String, Value>>) -> (Vec<Value>, Vec<Value>) {
+    items.into_iter().map(Value::Object).partition(|item| !text(&item["id"]).starts_with("rollup#"))
+}
+
+/// The sum of one kind of roll-up: `user#ana#day`, `global#…#hour`.
+pub(crate) fn rollup_cost(rollups: &[Value], owner: &str, period: &str) -> Usd {
+    let part = format!("#{period}#");
+    let wanted = rollups.iter().filter(|item| {
+        let id = text(&item["id"]);
+        id.starts_with(&format!("rollup#{owner}")) && id.contains(&part)
+    });
+    wanted.map(|item| usd(&item["cost"])).sum()
+}
