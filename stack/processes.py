@@ -157,7 +157,7 @@ def _gone_after(process: Process, which: int, seconds: float) -> bool:
 
 def _members(leader: Process) -> Iterator[int]:
     """Living processes of the session that the given one leads."""
-    # The kernel gives no pid out again while it still names a session: where the pid lives, it tells whose session it is.
+    # The kernel gives no pid out again while it still names a session: a living pid tells whose session it is.
     current = _stat(leader.pid)
     if current is not None and current.started != leader.started:
         return

@@ -131,7 +131,7 @@ impl WorkflowView {
         let mut part = |name: &str| result.as_mut().and_then(|r| r.pointer_mut(name)).map(Value::take);
         let (started_at, completed_at): (Timestamp, Option<Timestamp>) =
             (row.get("started_at"), row.get("completed_at"));
-        dollars_as_numbers(&mut attempts);
+        as_on_the_wire(&mut attempts);
         Ok(Self {
             user_id: row.get("user_id"),
             workflow_type: row.get("type"),
@@ -164,14 +164,19 @@ impl WorkflowView {
     }
 }
 
-/// The query sends exact text; the wire has dollars as numbers.
-fn dollars_as_numbers(attempts: &mut Value) {
+/// The query sends exact text and PostgreSQL's own times; the wire has dollars as numbers, and times ending in `Z`.
+fn as_on_the_wire(attempts: &mut Value) {
     for attempt in attempts.as_array_mut().into_iter().flatten() {
-        for name in ["cost", "boundCost"] {
-            let exact = attempt.get(name).and_then(Value::as_str).and_then(|text| Usd::parse(text).ok());
-            if let Some(usd) = exact {
+        let read = |name: &str| attempt.get(name).and_then(Value::as_str);
+        let dollars = ["cost", "boundCost"].map(|name| (name, read(name).and_then(|text| Usd::parse(text).ok())));
+        let started_at = read("startedAt").and_then(|text| text.parse::<Timestamp>().ok());
+        for (name, usd) in dollars {
+            if let Some(usd) = usd {
                 attempt[name] = usd.to_json_number().into();
             }
+        }
+        if let Some(started_at) = started_at {
+            attempt["startedAt"] = started_at.to_string().into();
         }
     }
 }

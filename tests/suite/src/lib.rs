@@ -1,4 +1,4 @@
-//! The harness of the suite: built functions run as Lambda runs them, on real stores, with the outside world beside them.
+//! The harness of the suite: built functions run as Lambda runs them, on real stores, beside a world of their own.
 //!
 //! ```no_run
 //! # use huntaze_tests::{App, Request, Session};

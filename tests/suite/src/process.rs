@@ -135,8 +135,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("huntaze-{}.sh", uuid::Uuid::new_v4()));
         std::fs::write(&file, "#!/bin/sh\neval \"$SCRIPT\"\n").unwrap();
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        let process = Process::spawn(&file, script).unwrap();
-        process
+        Process::spawn(&file, script).unwrap()
     }
 
     #[tokio::test]

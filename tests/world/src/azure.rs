@@ -21,6 +21,27 @@ pub const AZURE_KEY: &str = "world-azure-key";
 
 const REGION: &str = "East US";
 
+// The service's own words.
+const NO_DEPLOYMENT: &str = "\
+    The API deployment for this resource does not exist. If you created the deployment within the last 5 \
+    minutes, please wait a moment and try again.";
+const NO_TOKEN: &str = "\
+    Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have \
+    expired.";
+const WRONG_KEY: &str = "\
+    Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an \
+    active subscription and use a correct regional API endpoint for your resource.";
+const RATE_LIMITED: &str = "\
+    Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 have exceeded \
+    token rate limit of your current OpenAI S0 pricing tier. Please retry after 20 seconds. Please go here: \
+    https://aka.ms/oai/quotaincrease if you would like to further increase the default rate limit.";
+const FILTERED: &str = "\
+    The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please \
+    modify your prompt and retry. To learn more about our content filtering policies please read our \
+    documentation: https://go.microsoft.com/fwlink/?linkid=2198766";
+const UNAVAILABLE: &str = "The service is temporarily unable to process your request. Please try again later.";
+const SERVER_ERROR: &str = "The server had an error while processing your request. Sorry about that!";
+
 pub(crate) fn routes() -> Router<Arc<Memory>> {
     Router::new()
         .route("/openai/deployments/{deployment}/chat/completions", post(complete))
@@ -60,7 +81,8 @@ fn completion(
 ) -> Result<Reply, Reply> {
     authenticate(headers)?;
     require_version(version)?;
-    let dated = chat::dated(deployment).ok_or_else(|| error_body(StatusCode::NOT_FOUND, "DeploymentNotFound", "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again."))?;
+    let dated = chat::dated(deployment)
+        .ok_or_else(|| error_body(StatusCode::NOT_FOUND, "DeploymentNotFound", NO_DEPLOYMENT))?;
     let body: Value = serde_json::from_str(body).map_err(|_| chat::not_json())?;
     let chat = Chat::read(&body, deployment)?;
     if chat::prompt_is_filtered(call) {
@@ -99,7 +121,13 @@ fn model_list() -> Value {
             "status": "succeeded",
             "created_at": 1_712_620_800,
             "updated_at": 1_712_620_800,
-            "capabilities": { "fine_tune": false, "inference": true, "completion": false, "chat_completion": true, "embeddings": false },
+            "capabilities": {
+                "fine_tune": false,
+                "inference": true,
+                "completion": false,
+                "chat_completion": true,
+                "embeddings": false,
+            },
             "lifecycle_status": "generally-available",
             "deprecation": { "inference": 1_893_456_000 },
         })
@@ -111,15 +139,11 @@ fn authenticate(headers: &HeaderMap) -> Result<(), Reply> {
     match headers.get("api-key") {
         Some(key) if key == AZURE_KEY => Ok(()),
         Some(_) => Err(error(StatusCode::UNAUTHORIZED)),
-        None => Err(error_body(
-            StatusCode::UNAUTHORIZED,
-            "Unauthorized",
-            "Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have expired.",
-        )),
+        None => Err(error_body(StatusCode::UNAUTHORIZED, "Unauthorized", NO_TOKEN)),
     }
 }
 
-/// A version is a date, perhaps with `-preview`. The service says of a missing or unknown one what it says of any unknown address.
+/// A version is a date, perhaps with `-preview`. Without a known one there is no such address, says the service.
 fn require_version(version: &ApiVersion) -> Result<(), Reply> {
     let version = version.api_version.as_deref().unwrap_or_default();
     let date = version.strip_suffix("-preview").unwrap_or(version);
@@ -133,16 +157,16 @@ fn not_found() -> Reply {
 /// What Azure sends with a status.
 pub(crate) fn error(status: StatusCode) -> Reply {
     match status.as_u16() {
-        401 => error_body(status, "401", "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active subscription and use a correct regional API endpoint for your resource."),
+        401 => error_body(status, "401", WRONG_KEY),
         403 => error_body(status, "403", "Access denied due to Virtual Network/Firewall rules."),
         404 => not_found(),
         408 => error_body(status, "Timeout", "The operation was timeout."),
-        429 => error_body(status, "429", "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry after 20 seconds. Please go here: https://aka.ms/oai/quotaincrease if you would like to further increase the default rate limit.")
+        429 => error_body(status, "429", RATE_LIMITED)
             .header("retry-after", "20")
             .header("x-ratelimit-reset-requests", "20")
             .header("policy-id", "DeploymentRatelimit-Token"),
-        503 => error_body(status, "ServiceUnavailable", "The service is temporarily unable to process your request. Please try again later."),
-        500 => error_body(status, "InternalServerError", "The server had an error while processing your request. Sorry about that!"),
+        503 => error_body(status, "ServiceUnavailable", UNAVAILABLE),
+        500 => error_body(status, "InternalServerError", SERVER_ERROR),
         other => error_body(status, &other.to_string(), status.canonical_reason().unwrap_or("Unknown error")),
     }
 }
@@ -163,7 +187,7 @@ fn error_body(status: StatusCode, code: &str, message: &str) -> Reply {
 
 fn filtered_prompt() -> Reply {
     let body = json!({ "error": {
-        "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify your prompt and retry. To learn more about our content filtering policies please read our documentation: https://go.microsoft.com/fwlink/?linkid=2198766",
+        "message": FILTERED,
         "type": null,
         "param": "prompt",
         "code": "content_filter",

@@ -33,6 +33,17 @@ pub(crate) const MODELS: [(&str, &str); 17] = [
 const TOKENS_PER_MESSAGE: u64 = 3;
 const TOKENS_PER_PROMPT: u64 = 3;
 
+// Both services' own words.
+const NOT_JSON: &str = "\
+    We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP \
+    library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have \
+    trouble figuring out how to fix this, please contact us through our help center at help.openai.com.)";
+const NO_MESSAGES: &str = "\
+    Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.";
+const TWO_MAXIMA: &str = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.";
+const OLD_MAXIMUM: &str = "\
+    Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+
 /// The dated name of a model, if it exists.
 pub(crate) fn dated(model: &str) -> Option<&'static str> {
     MODELS.iter().find(|(name, _)| *name == model).map(|(_, dated)| *dated)
@@ -66,11 +77,7 @@ impl Chat {
                 ));
             }
             Some(Value::Array(messages)) if messages.is_empty() => {
-                return Err(invalid(
-                    "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
-                    "messages",
-                    "empty_array",
-                ));
+                return Err(invalid(NO_MESSAGES, "messages", "empty_array"));
             }
             Some(Value::Array(messages)) => messages,
             Some(_) => {
@@ -166,10 +173,8 @@ pub(crate) fn invalid(message: &str, param: &str, code: &str) -> Reply {
 
 /// The 400 of both services for a body that is not JSON.
 pub(crate) fn not_json() -> Reply {
-    let message = "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library correctly. \
-        The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble figuring out how to fix this, \
-        please contact us through our help center at help.openai.com.)";
-    let body = json!({ "error": { "message": message, "type": "invalid_request_error", "param": null, "code": null } });
+    let body =
+        json!({ "error": { "message": NOT_JSON, "type": "invalid_request_error", "param": null, "code": null } });
     Reply::new(StatusCode::BAD_REQUEST, body)
 }
 
@@ -209,18 +214,10 @@ fn max_tokens(body: &Value, model: &str) -> Result<Option<u64>, Reply> {
     let (name, value) = match (given("max_tokens"), given("max_completion_tokens")) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err(invalid(
-                "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
-                "max_tokens",
-                "invalid_parameter_combination",
-            ));
+            return Err(invalid(TWO_MAXIMA, "max_tokens", "invalid_parameter_combination"));
         }
         (Some(_), None) if model.starts_with("gpt-5") => {
-            return Err(invalid(
-                "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
-                "max_tokens",
-                "unsupported_parameter",
-            ));
+            return Err(invalid(OLD_MAXIMUM, "max_tokens", "unsupported_parameter"));
         }
         (Some(one), None) | (None, Some(one)) => one,
     };

@@ -1,4 +1,4 @@
-//! The outside world over real HTTP: Azure OpenAI and OpenAI as the real services answer, with faults scripted per call.
+//! The outside world over real HTTP: Azure OpenAI and OpenAI as they really answer, with faults scripted per call.
 //!
 //! A test starts a [`World`] of its own; the local stack runs the binary. Both serve the same routes:
 //!

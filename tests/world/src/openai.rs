@@ -18,9 +18,24 @@ use crate::server::Connection;
 /// The key that this OpenAI takes.
 pub const OPENAI_KEY: &str = "world-openai-key";
 
-const MISSING_KEY: &str = "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're accessing the API from your browser and are prompted for a username and password. You can obtain an API key from https://platform.openai.com/account/api-keys.";
-const WRONG_KEY: &str =
-    "Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys.";
+// The service's own words.
+const MISSING_KEY: &str = "\
+    You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth \
+    (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're accessing \
+    the API from your browser and are prompted for a username and password. You can obtain an API key from \
+    https://platform.openai.com/account/api-keys.";
+const WRONG_KEY: &str = "\
+    Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys.";
+const FLAGGED: &str = "\
+    Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a \
+    different prompt: https://platform.openai.com/docs/guides/reasoning#advice-on-prompting";
+const RATE_LIMITED: &str = "\
+    Rate limit reached for gpt-4o in organization org-world on tokens per min (TPM): Limit 30000, Used 29500, \
+    Requested 1200. Please try again in 1.4s. Visit https://platform.openai.com/account/rate-limits to learn \
+    more.";
+const OVERLOADED: &str = "The engine is currently overloaded, please try again later";
+const SERVER_ERROR: &str = "The server had an error while processing your request. Sorry about that!";
+const WRONG_REGION: &str = "Country, region, or territory not supported";
 
 pub(crate) fn routes() -> Router<Arc<Memory>> {
     Router::new().route("/chat/completions", post(complete)).route("/models", get(models)).fallback(
@@ -70,8 +85,7 @@ fn completion(memory: &Memory, call: &OpenCall, model: &str, body: &Value) -> Re
     })?;
     let chat = Chat::read(body, model)?;
     if chat::prompt_is_filtered(call) {
-        let message = "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a different prompt: https://platform.openai.com/docs/guides/reasoning#advice-on-prompting";
-        return Err(error_body(StatusCode::BAD_REQUEST, message, "invalid_request_error", "invalid_prompt".into()));
+        return Err(error_body(StatusCode::BAD_REQUEST, FLAGGED, "invalid_request_error", "invalid_prompt".into()));
     }
     let mut body = chat::complete(memory, call, Provider::OpenAi, dated, &chat);
     body["service_tier"] = "default".into();
@@ -113,20 +127,20 @@ fn authenticate(headers: &HeaderMap) -> Result<(), Reply> {
 pub(crate) fn error(status: StatusCode) -> Reply {
     match status.as_u16() {
         401 => error_body(status, WRONG_KEY, "invalid_request_error", "invalid_api_key".into()),
-        403 => error_body(status, "Country, region, or territory not supported", "request_forbidden", "unsupported_country_region_territory".into()),
-        429 => error_body(
+        403 => error_body(status, WRONG_REGION, "request_forbidden", "unsupported_country_region_territory".into()),
+        429 => error_body(status, RATE_LIMITED, "tokens", "rate_limit_exceeded".into())
+            .header("retry-after", "2")
+            .header("retry-after-ms", "1400")
+            .header("x-ratelimit-remaining-tokens", "500")
+            .header("x-ratelimit-reset-tokens", "1.4s"),
+        503 => error_body(status, OVERLOADED, "server_error", Value::Null),
+        500..=599 => error_body(status, SERVER_ERROR, "server_error", Value::Null),
+        _ => error_body(
             status,
-            "Rate limit reached for gpt-4o in organization org-world on tokens per min (TPM): Limit 30000, Used 29500, Requested 1200. Please try again in 1.4s. Visit https://platform.openai.com/account/rate-limits to learn more.",
-            "tokens",
-            "rate_limit_exceeded".into(),
-        )
-        .header("retry-after", "2")
-        .header("retry-after-ms", "1400")
-        .header("x-ratelimit-remaining-tokens", "500")
-        .header("x-ratelimit-reset-tokens", "1.4s"),
-        503 => error_body(status, "The engine is currently overloaded, please try again later", "server_error", Value::Null),
-        500..=599 => error_body(status, "The server had an error while processing your request. Sorry about that!", "server_error", Value::Null),
-        _ => error_body(status, status.canonical_reason().unwrap_or("Unknown error"), "invalid_request_error", Value::Null),
+            status.canonical_reason().unwrap_or("Unknown error"),
+            "invalid_request_error",
+            Value::Null,
+        ),
     }
 }
 

@@ -68,7 +68,14 @@ impl Task {
     /// The first of the tasks that the instructions name.
     fn read(instructions: &str) -> Self {
         let text = instructions.to_ascii_lowercase();
-        [("plan", Self::Plan), ("validat", Self::Review), ("review", Self::Review), ("message", Self::Message)]
+        let words = [
+            ("plan", Self::Plan),
+            ("campaign", Self::Plan),
+            ("validat", Self::Review),
+            ("review", Self::Review),
+            ("message", Self::Message),
+        ];
+        words
             .into_iter()
             .filter_map(|(word, task)| text.find(word).map(|at| (at, task)))
             .min_by_key(|(at, _)| *at)
@@ -132,7 +139,8 @@ impl Brief {
             "The close asks for one thing only.",
         ]);
         format!(
-            "The text was read for {}. It stays with {theme} and keeps a {tone} tone. {advice} Nothing in it has to change before it goes out.",
+            "The text was read for {}. It stays with {theme} and keeps a {tone} tone. {advice} \
+             Nothing in it has to change before it goes out.",
             join(&self.platform_names()),
         )
     }
