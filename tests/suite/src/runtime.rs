@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -166,8 +167,10 @@ impl Function {
         });
         let server = Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), routes(Arc::clone(&api)))
             .context("cannot start the Runtime API")?;
+        let mut command = Command::new(built_binary(name)?);
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into()));
-        let process = Process::spawn(&built_binary(name)?, env.chain(lambda_environment(name, server.addr())))?;
+        command.env_clear().envs(env.chain(lambda_environment(name, server.addr())));
+        let process = Process::spawn(command)?;
         Ok(Self { inner: Arc::new(Inner { name: name.to_owned(), process, api, events }), _server: server })
     }
 

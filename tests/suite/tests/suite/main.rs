@@ -1,6 +1,8 @@
 //! The system's specification, as tests: the built functions through the Lambda runtime protocol, on real stores, with the
 //! outside world and its faults over the wire. `design` in a name is an invariant of the design.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests unwrap fails the test")]
+
 mod crash;
 mod drift;
 mod edge;
