@@ -61,5 +61,16 @@ def answers(url: str, seconds: float = 2) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=seconds):
             return True
-    except (OSError, urllib.error.HTTPError):
+    except OSError:
         return False
+
+
+def fault(url: str, seconds: float = 2) -> str:
+    """What a GET of the URL is answered with, where it is refused or fails."""
+    try:
+        with urllib.request.urlopen(url, timeout=seconds):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"{error}: {error.read(10_000).decode(errors='replace')}"
+    except OSError as error:
+        return str(error)

@@ -11,25 +11,26 @@ from stack.errors import StackError
 
 
 def package(binary: str) -> pathlib.Path:
-    """The zip of a binary, made again only when the binary is newer."""
+    """The zip of a binary, made again only when the binary is another."""
     source = paths.BINARIES / binary
     if not source.exists():
         raise StackError(f"{source} is missing: no such binary in the workspace?")
     target = paths.PACKAGES / f"{binary}.zip"
-    if not target.exists() or target.stat().st_mtime_ns <= source.stat().st_mtime_ns:
+    # The zip carries its binary's time. Newer or older is no test: cargo brings earlier builds back as they were.
+    built = source.stat().st_mtime_ns
+    if not target.exists() or target.stat().st_mtime_ns != built:
         paths.PACKAGES.mkdir(parents=True, exist_ok=True)
         _make(source, target)
+        os.utime(target, ns=(built, built))
     return target
 
 
 def _make(source: pathlib.Path, target: pathlib.Path) -> None:
     stripped = target.with_suffix(".bootstrap")
     subprocess.run(["strip", "-o", stripped, source], check=True)
-    unfinished = target.with_suffix(".part")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.write(stripped, "bootstrap")
     stripped.unlink()
-    os.replace(unfinished, target)
 
 
 def digest(package_file: pathlib.Path) -> str:

@@ -81,7 +81,10 @@ def _start_world(launcher: Launcher) -> str:
 
 
 def _await_health(url: str) -> None:
-    net.wait_until(lambda: net.answers(url, 10), f"{url} (its log is in .local/logs/functions.log)", 60)
+    try:
+        net.wait_until(lambda: net.answers(url, 10), url, 60)
+    except StackError as error:
+        raise StackError(f"{error}\n{net.fault(url, 10)}\nlogs are in .local/logs") from None
 
 
 def _session_secret() -> str:

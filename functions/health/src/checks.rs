@@ -132,6 +132,14 @@ impl Checks {
     }
 }
 
+/// The answer where the configuration cannot be used: the main job does not even start.
+pub(crate) fn misconfigured() -> (Health, Value) {
+    let message = "not checked: the configuration cannot be used";
+    let names = ["database", "orchestrator", "azureProvider", "openaiProvider", "rateLimiter", "awsServices"];
+    let unchecked = || json!(Check { status: Health::Unhealthy, message: Some(message), latency: 0 });
+    (Health::Unhealthy, names.map(|name| (name.to_owned(), unchecked())).into_iter().collect())
+}
+
 /// Runs one check. What went wrong is logged; the answer is public and says only that it did.
 async fn check<E: Display>(
     name: &'static str,

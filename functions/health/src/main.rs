@@ -24,7 +24,8 @@ use crate::checks::Checks;
 const FRESH_FOR: Duration = Duration::from_secs(15);
 
 struct App {
-    checks: Checks,
+    /// What is checked, or nothing where the configuration cannot be used.
+    checks: Option<Checks>,
     born: Instant,
     last: Mutex<Option<(Instant, StatusCode, Value)>>,
 }
@@ -36,7 +37,10 @@ impl Route for App {
             return Ok(Reply { status: *status, ..Reply::ok(body.clone()) });
         }
         let started = Instant::now();
-        let (health, checks) = self.checks.run(call.now).await;
+        let (health, checks) = match &self.checks {
+            Some(checks) => checks.run(call.now).await,
+            None => checks::misconfigured(),
+        };
         let status = if health.serves() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = json!({
             "status": health,
@@ -78,6 +82,7 @@ async fn main() -> Result<(), lambda_http::Error> {
             roles,
             catalogue,
         });
-    let app = App { checks: env.finish(built)?, born: Instant::now(), last: Mutex::new(None) };
+    let checks = env.finish(built).inspect_err(|faults| tracing::error!(%faults, "the main job cannot run")).ok();
+    let app = App { checks, born: Instant::now(), last: Mutex::new(None) };
     api::serve(&app).await
 }

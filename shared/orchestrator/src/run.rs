@@ -277,11 +277,9 @@ impl<'a> Run<'a> {
     /// Calls until there is an answer or no way on; each turn settles one attempt and reserves the next.
     async fn drive(&mut self) -> Result<Result<Value, WorkflowError>, RunError> {
         loop {
-            let started = Instant::now();
             let earlier = std::mem::take(&mut self.unprojected);
             // The ledger entry of the call before is written while this one is under way.
-            let (end, ()) = tokio::join!(self.call(), self.orchestrator.project(earlier));
-            let duration = started.elapsed();
+            let ((end, duration), ()) = tokio::join!(self.call(), self.orchestrator.project(earlier));
             let failure = end.result.as_ref().err().copied();
             let settlement = self.attempt.settle(end.outcome(), end.billing);
             self.spent = self.spent + settlement.cost;
@@ -315,19 +313,20 @@ impl<'a> Run<'a> {
         })
     }
 
-    async fn call(&self) -> CallEnd {
+    /// Makes the call that is reserved. Returns its end and how long it took.
+    async fn call(&self) -> (CallEnd, Duration) {
         let (routed, offer) = (&self.route.steps[self.step], self.current_offer());
         let plan = self.calls.first().filter(|_| routed.step.follows_plan).map(|call| call.text.as_str());
         let chat = prompt::chat(routed.step.prompt, self.intent(), &routed.step.platforms, plan);
         let cap = self.route.time_share(self.step, self.offer, self.remaining());
-        let providers = &self.orchestrator.providers;
+        let (providers, started) = (&self.orchestrator.providers, Instant::now());
         let end = providers.complete(&offer.candidate, &chat, offer.bound.output_tokens, cap, &self.attempt.id).await;
         tracing::info!(
             workflow = %self.id, attempt = %self.attempt.id, step = routed.step.name, provider = offer.candidate.provider.as_str(),
             model = offer.candidate.model, status = end.http_status, failure = end.result.as_ref().err().map(|f| f.as_str()),
             "call ended"
         );
-        end
+        (end, started.elapsed())
     }
 
     /// Decides, from what is known, what follows.

@@ -73,3 +73,14 @@ async fn without_redis_or_aws_the_main_job_still_runs() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_used_is_unhealthy() -> Result<()> {
+    for app in [App::start().await?.unset("NEXTAUTH_SECRET"), App::start().await?.set("ROLE_PLANNER", "gemini:x")] {
+        let response = health(&app).await?;
+        assert_eq!((response.status, &response.body["checks"]["orchestrator"]["status"]), (503, &json!("unhealthy")));
+    }
+    let unpriced = App::start().await?.set("ROLE_PLANNER", "azure:gpt-4-turbo=gpt-99");
+    assert_eq!(health(&unpriced).await?.status, 503);
+    Ok(())
+}
