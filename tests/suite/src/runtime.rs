@@ -484,6 +484,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::poll::eventually;
 
     const PROBE: &str = "harness-probe";
     const DEADLINE: Duration = Duration::from_secs(10);
@@ -507,7 +508,13 @@ mod tests {
         assert!(seen["arn"].as_str().unwrap().ends_with(":function:harness-probe"));
         let environment = seen["environment"].as_array().unwrap();
         assert!(environment.contains(&json!("MINE")) && !environment.contains(&json!("HOME")), "{environment:?}");
-        assert!(function.stdout().contains("the probe got") && function.stderr().contains("the probe starts"));
+        // What a process prints is read beside its answer, so it may be there a moment later.
+        let printed = eventually(Duration::from_secs(10), async || {
+            let printed = function.stdout().contains("the probe got") && function.stderr().contains("the probe starts");
+            anyhow::ensure!(printed, "{}", function.logs());
+            Ok(())
+        });
+        printed.await.unwrap();
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! Who may ask, and what a request must look like.
 
-use anyhow::Result;
-use huntaze_tests::{App, ORIGIN, Request, Session};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use huntaze_tests::{App, ORIGIN, Request, Session, eventually};
 use serde_json::{Value, json};
 
 use crate::support::{HYBRID, STATUS, brief, campaign, text};
@@ -153,7 +155,13 @@ async fn no_prompt_text_token_or_user_is_in_a_log() -> Result<()> {
     let response = hybrid.http(Request::post(HYBRID).bearer(&token).json(&body)).await?;
     assert_eq!(response.status, 200);
     let content = text(&response.body["data"]["content"]);
-    let logs = hybrid.logs();
+    // What a process printed is read a moment after its answer.
+    let logs = eventually(Duration::from_secs(10), async || {
+        let logs = hybrid.logs();
+        ensure!(logs.contains(r#""message":"request""#), "{logs}");
+        Ok(logs)
+    });
+    let logs = logs.await?;
     assert!(logs.contains("call ended"), "{logs}");
     for secret in
         ["a very secret theme", &token[..40], "ana-in-person", &content[..content.len().min(24)], "world-azure-key"]

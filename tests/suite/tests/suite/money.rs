@@ -183,10 +183,12 @@ async fn design_every_call_has_its_upper_bound_reserved_before_its_bytes_leave()
 async fn design_a_fallback_that_passes_max_cost_is_not_called() -> Result<()> {
     let app = App::start().await?.set("AZURE_TIMEOUT_MS", "300");
     let hybrid = app.function("campaigns-hybrid")?;
-    // Enough for either provider, not for both: a hanging first call is booked at its bound.
-    app.world.fault(Fault::Hang.on(Provider::Azure));
+    // Just enough for Azure, so not for both: a hanging first call is booked at its bound.
     let mut body = brief("content_planning", &["onlyfans"]);
-    body["maxCost"] = json!(0.07);
+    (body["forceProvider"], body["maxCost"]) = (json!("azure"), json!(0.0001));
+    let refused = hybrid.http(campaign("ana", &body)).await?;
+    (body["forceProvider"], body["maxCost"]) = (Value::Null, refused.body["limit"]["needed"].clone());
+    app.world.fault(Fault::Hang.on(Provider::Azure));
     let response = hybrid.http(campaign("ana", &body)).await?;
     assert_eq!((response.status, &response.body["code"]), (402, &json!("cost_limit_exceeded")), "{}", response.body);
     assert!(app.world.calls_to(Provider::OpenAi).is_empty());
