@@ -58,5 +58,5 @@ $(BUILD_VENV): stack/requirements-build.txt $(VENV)
 
 # Unoptimised: they build in two minutes and run for seconds. Another version has another mark and is built anew.
 $(TOOLS): .tools/.%:
-	cargo install --quiet --locked --debug --force --root .tools $*
+	cargo install --locked --debug --force --root .tools $*
 	@touch $@

@@ -120,7 +120,8 @@ def _setpriv(user: str | None, death_signal: signal.Signals | None) -> list[str]
 def run(command: list[str], **options) -> int:
     """Runs a command to its end and returns its exit code; interrupted, it takes the command's children with it."""
     with signals.held():
-        child = subprocess.Popen(command, start_new_session=True, **options)
+        dying_with_parent = [*_setpriv(None, signal.SIGTERM), *command]
+        child = subprocess.Popen(dying_with_parent, start_new_session=True, **options)
         process = _known(command[0], child.pid, signal.SIGTERM)
     try:
         return _exit_code(child.wait())

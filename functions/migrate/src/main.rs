@@ -8,6 +8,8 @@ use huntaze_lambda::scheduled::{self, Invocation, Task};
 use huntaze_lambda::{clients, config, logs};
 use huntaze_postgres::Database;
 use serde_json::{Value, json};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 mod migrations {
     refinery::embed_migrations!("../../migrations");
@@ -23,16 +25,23 @@ struct App {
 impl Task for App {
     async fn run(&self, _: Invocation) -> anyhow::Result<Value> {
         let mut client = self.database.dedicated().await?;
-        client.batch_execute("CREATE SCHEMA IF NOT EXISTS orchestrator").await.context("the schema cannot be made")?;
-        // Held until the connection ends.
-        client.query_typed("SELECT pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
-        let mut runner = migrations::migrations::runner();
-        runner.set_migration_table_name("orchestrator.schema_history");
-        let report = runner.run_async(&mut client).await.context("a migration failed")?;
-        let applied: Vec<_> = report.applied_migrations().iter().map(ToString::to_string).collect();
+        client.query_typed("SELECT pg_advisory_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+        let applied = migrate(&mut client).await;
+        // By hand: a frozen environment would keep its connection, and with it the lock.
+        client.query_typed("SELECT pg_advisory_unlock($1)", &[(&LOCK, Type::INT8)]).await?;
+        let applied = applied?;
         tracing::info!(?applied, "migrated");
         Ok(json!({"applied": applied}))
     }
+}
+
+async fn migrate(client: &mut Client) -> anyhow::Result<Vec<String>> {
+    // The history of migrations lives in the schema that the first of them makes.
+    client.batch_execute("CREATE SCHEMA IF NOT EXISTS orchestrator").await.context("the schema cannot be made")?;
+    let mut runner = migrations::migrations::runner();
+    runner.set_migration_table_name("orchestrator.schema_history");
+    let report = runner.run_async(client).await.context("a migration failed")?;
+    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
 
 #[tokio::main(flavor = "current_thread")]

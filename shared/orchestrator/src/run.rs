@@ -186,7 +186,10 @@ impl Orchestrator {
     pub async fn handle(&self, request: Request) -> Result<Answer, RunError> {
         let intent = &request.parsed.intent;
         let available = |provider| self.providers.has(provider);
-        let route = Route::find(intent, &self.roles, available, &self.catalogue, request.now)?;
+        let route = match Route::find(intent, &self.roles, available, &self.catalogue, request.now) {
+            Ok(route) => route,
+            Err(no_way) => return self.answered_before(&request).await?.ok_or(no_way.into()),
+        };
         let mut run = Run::new(self, &request, &route)?;
         let workflow = NewWorkflow {
             id: &run.id,
@@ -203,6 +206,13 @@ impl Orchestrator {
             Begun::New => Ok(Answer { result: run.drive().await?, workflow_id: run.id, replayed: false }),
             Begun::Existing(existing) => replay(existing, &request.parsed),
         }
+    }
+
+    /// A request that has no way any more (a price rose, a provider went) may have been answered under its key all the same.
+    async fn answered_before(&self, request: &Request) -> Result<Option<Answer>, RunError> {
+        let Some(key) = &request.idempotency_key else { return Ok(None) };
+        let existing = store::existing(&self.database, None, &request.owner, Some(key)).await?;
+        existing.map(|existing| replay(existing, &request.parsed)).transpose()
     }
 
     async fn project(&self, entries: Vec<LedgerEntry>) {

@@ -136,18 +136,32 @@ pub async fn begin(
     if rows.first().is_some_and(|row| row.get::<_, i64>(0) == 1) {
         return Ok(Begun::New);
     }
-    let key = workflow.idempotency_key.map(IdempotencyKey::as_str);
-    let (id, user) = (workflow.id.as_str(), workflow.user_id.as_str());
-    let params = [(&id as _, Type::TEXT), (&user as _, Type::TEXT), (&key as _, Type::TEXT)];
-    let rows = database.query(EXISTING, &params).await?;
-    let unreadable = || StoreError::Row(workflow.id.to_string());
-    let row = rows.first().ok_or_else(unreadable)?;
-    // The statement had run already and its answer was lost: the workflow is this request's own.
-    if row.get::<_, &str>("id") == id {
-        return Ok(Begun::New);
+    let found = existing(database, Some(workflow.id), workflow.user_id, workflow.idempotency_key).await?;
+    match found {
+        // The statement had run already and its answer was lost: the workflow is this request's own.
+        Some(found) if found.id == *workflow.id => Ok(Begun::New),
+        Some(found) => Ok(Begun::Existing(found)),
+        None => Err(StoreError::Row(workflow.id.to_string())),
     }
+}
+
+/// The workflow of an id, or of a user's Idempotency-Key.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn existing(
+    database: &Database,
+    id: Option<&WorkflowId>,
+    user_id: &UserId,
+    idempotency_key: Option<&IdempotencyKey>,
+) -> Result<Option<ExistingWorkflow>, StoreError> {
+    let (id, key) = (id.map(WorkflowId::as_str), idempotency_key.map(IdempotencyKey::as_str));
+    let params = [(&id as _, Type::TEXT), (&user_id.as_str() as _, Type::TEXT), (&key as _, Type::TEXT)];
+    let rows = database.query(EXISTING, &params).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let unreadable = || StoreError::Row(row.get("id"));
     let error: Option<Value> = row.get("error");
-    Ok(Begun::Existing(ExistingWorkflow {
+    Ok(Some(ExistingWorkflow {
         id: WorkflowId::parse(row.get("id")).map_err(|_| unreadable())?,
         body_hash: row.get("request_hash"),
         status: WorkflowStatus::from_name(row.get("status")).ok_or_else(unreadable)?,

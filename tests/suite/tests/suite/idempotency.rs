@@ -105,3 +105,14 @@ async fn a_key_that_is_no_key_is_refused() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn an_answered_key_is_answered_even_where_the_request_has_no_way_any_more() -> Result<()> {
+    let app = App::start().await?;
+    let request = campaign("ana", &brief("content_planning", &["onlyfans"])).idempotency_key("k1");
+    let first = app.function("campaigns-hybrid")?.http(request.clone()).await?;
+    let unpriced = app.function_with("campaigns-hybrid", "ROLE_PLANNER", "azure:gpt-4-turbo=gpt-99")?;
+    let again = unpriced.http(request).await?;
+    assert_eq!((again.status, &again.body["data"]), (200, &first.body["data"]), "{}", again.body);
+    Ok(())
+}
