@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use huntaze_domain::error::ErrorCode;
-use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES};
+use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 use crate::App;
 
+/// What is kept of the time for what follows the last call: its settlement and the ledger.
+const SETTLEMENT: Duration = Duration::from_millis(1_500);
 /// When a client may look again for a request that is in flight: a typical answer takes some seconds.
 const IN_FLIGHT_RETRY: Duration = Duration::from_secs(2);
 /// When a client may come again after both providers failed: the breaker's 30 s of the design.
@@ -52,27 +54,19 @@ impl App {
             trace_id: call.trace_id.clone(),
             now: call.now,
             accepted_at: call.started,
-            deadline: call.deadline.min(call.started + self.patience),
+            deadline: (call.deadline - SETTLEMENT).min(call.started + self.patience),
+            answer_by: call.deadline,
         })
     }
 }
 
 fn idempotency_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
-    let invalid = || {
-        Problem::invalid_field(
-            "Idempotency-Key",
-            format!("must be 1 to {MAX_ID_BYTES} printable characters, given once"),
-        )
-    };
-    let mut values = call.headers.get_all("idempotency-key").iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => {
-            let text = value.to_str().map_err(|_| invalid())?;
-            IdempotencyKey::parse(text).map(Some).map_err(|_| invalid())
-        }
-        _ => Err(invalid()),
-    }
+    let Some(value) = call.headers.get("idempotency-key") else { return Ok(None) };
+    // The gateway joins several headers of one name with a comma.
+    let key = value.to_str().ok().filter(|text| !text.contains(',')).and_then(|text| IdempotencyKey::parse(text).ok());
+    let invalid =
+        || format!("must be 1 to {MAX_ID_BYTES} printable ASCII characters without spaces and commas, given once");
+    key.map(Some).ok_or_else(|| Problem::invalid_field("Idempotency-Key", invalid()))
 }
 
 /// RFC 7240: preferences are separated by commas, parameters by semicolons.
@@ -88,17 +82,15 @@ fn not_implemented(what: &str) -> Problem {
 
 fn refused(error: &RunError) -> Problem {
     match error {
-        RunError::Route(limit @ RouteError::CostLimit { limit: value, needed }) => Problem::new(
-            ErrorCode::CostLimitExceeded,
-            limit.to_string(),
-        )
-        .with("limit", json!({"name": "maxCost", "value": value.to_json_number(), "needed": needed.to_json_number()})),
+        RunError::Route(route @ RouteError::CostLimit { .. }) => {
+            Problem::new(ErrorCode::CostLimitExceeded, route.to_string()).with("limit", route.limit())
+        }
         RunError::Route(RouteError::UnknownModel(unknown)) => {
             // A fault of the configuration: said to the caller, and loudly to the operator.
             let _ = Problem::internal(unknown);
             Problem::new(ErrorCode::ProviderUnavailable, unknown.to_string()).retry_after(PROVIDER_RETRY)
         }
-        RunError::Route(RouteError::NoProvider) => {
+        RunError::Route(RouteError::NoProvider) | RunError::NoTime => {
             Problem::new(ErrorCode::ProviderUnavailable, error.to_string()).retry_after(PROVIDER_RETRY)
         }
         RunError::InFlight(workflow) => Problem::new(ErrorCode::Conflict, error.to_string())
@@ -110,21 +102,28 @@ fn refused(error: &RunError) -> Problem {
 }
 
 fn reply(call: &Call, user: &str, answer: Answer) -> Result<Reply, Problem> {
-    match answer.result {
-        Ok(mut result) => {
-            let reply = Reply::ok(json!({
-                "success": true,
-                "data": result["data"].take(),
-                "metrics": result["metrics"].take(),
-                "metadata": metadata(call, user),
-            }));
-            Ok(if answer.replayed { reply.header(REPLAYED, HeaderValue::from_static("true")) } else { reply })
-        }
-        Err(WorkflowError { code, detail }) => {
-            let problem = Problem::new(code, detail).with("workflowId", answer.workflow_id.as_str());
-            Err(if code == ErrorCode::ProviderUnavailable { problem.retry_after(PROVIDER_RETRY) } else { problem })
-        }
+    let replayed = answer.replayed.then(|| (REPLAYED, HeaderValue::from_static("true")));
+    let mut result = answer.result.map_err(|error| failed(error, &answer.workflow_id, replayed.clone()))?;
+    let body = json!({
+        "success": true,
+        "data": result["data"].take(),
+        "metrics": result["metrics"].take(),
+        "metadata": metadata(call, user),
+    });
+    Ok(Reply { headers: replayed.into_iter().collect(), ..Reply::ok(body) })
+}
+
+fn failed(error: WorkflowError, workflow: &WorkflowId, replayed: Option<(HeaderName, HeaderValue)>) -> Problem {
+    let WorkflowError { code, mut detail, limit } = error;
+    if replayed.is_some() {
+        // To come again with the same key would get this answer for ever.
+        detail.push_str("; this is the answer of its Idempotency-Key, use a new one to try again");
     }
+    let fresh_outage = code == ErrorCode::ProviderUnavailable && replayed.is_none();
+    let mut problem = Problem::new(code, detail).with("workflowId", workflow.as_str());
+    problem.headers.extend(replayed);
+    problem.retry_after = fresh_outage.then_some(PROVIDER_RETRY);
+    if let Some(limit) = limit { problem.with("limit", limit) } else { problem }
 }
 
 /// Tells a client that this answer was made by an earlier request.

@@ -69,7 +69,9 @@ fn read_cursor(text: &str) -> Result<(Timestamp, WorkflowId), Problem> {
     let read = || {
         let text = String::from_utf8(BASE64.decode(text).ok()?).ok()?;
         let (at, id) = text.split_once(' ')?;
-        Some((at.parse().ok()?, WorkflowId::parse(id).ok()?))
+        // PostgreSQL's times begin later than the parser's.
+        let at = at.parse().ok().filter(|at| *at >= Timestamp::UNIX_EPOCH)?;
+        Some((at, WorkflowId::parse(id).ok()?))
     };
     read().ok_or_else(|| Problem::invalid_field("cursor", "must be the `nextCursor` of an earlier answer"))
 }

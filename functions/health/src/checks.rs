@@ -74,9 +74,10 @@ impl Checks {
         );
         let orchestrator = self.orchestrator(now, &azure, &openai);
         let overall = [&database, &orchestrator, &limiter, &aws].map(|check| check.status);
-        // One provider of two is enough to serve.
-        let providers =
-            if azure.status.max(openai.status) == Health::Healthy { Health::Healthy } else { Health::Degraded };
+        // One provider of two is enough to serve; one that is not configured is not missed.
+        let missed = |provider, check: &Check| self.providers.has(provider) && check.status != Health::Healthy;
+        let degraded = missed(Provider::Azure, &azure) || missed(Provider::OpenAi, &openai);
+        let providers = if degraded { Health::Degraded } else { Health::Healthy };
         let health = overall.into_iter().chain([providers]).max().unwrap_or(Health::Unhealthy);
         let checks = json!({
             "database": database,
@@ -90,11 +91,14 @@ impl Checks {
     }
 
     async fn provider(&self, provider: Provider) -> Check {
-        let probe = self.providers.probe(provider, PATIENCE);
-        match provider {
-            Provider::Azure => check("azureProvider", Health::Unhealthy, "Azure OpenAI does not answer", probe).await,
-            Provider::OpenAi => check("openaiProvider", Health::Unhealthy, "OpenAI does not answer", probe).await,
+        let (name, message) = match provider {
+            Provider::Azure => ("azureProvider", "Azure OpenAI does not answer as it should"),
+            Provider::OpenAi => ("openaiProvider", "OpenAI does not answer as it should"),
+        };
+        if !self.providers.has(provider) {
+            return Check { status: Health::Unhealthy, message: Some("not configured"), latency: 0 };
         }
+        check(name, Health::Unhealthy, message, self.providers.probe(provider, PATIENCE)).await
     }
 
     /// Whether a request can be routed: every role has a candidate that is priced, configured and answering.

@@ -16,13 +16,18 @@ WITH due AS (
     RETURNING a.id, a.workflow_id, a.provider, a.cost
 ), released AS (
     UPDATE orchestrator.reservations r SET settled_at = now() FROM settled s WHERE r.attempt_id = s.id
+), booked AS (
+    -- One row a workflow: an UPDATE would take only one of several.
+    SELECT workflow_id, sum(cost) AS cost, array_agg(DISTINCT provider) AS providers FROM settled GROUP BY workflow_id
 ), ended AS (
     UPDATE orchestrator.workflows w
-       SET status = 'failed', completed_at = now(), cost = w.cost + s.cost,
-           provider_states = jsonb_set(w.provider_states, ARRAY[s.provider], '"failed"'),
-           error = jsonb_build_object('code', 'internal', 'detail',
-               'the request was interrupted; its last call is booked at its upper bound')
-      FROM settled s
-     WHERE w.id = s.workflow_id AND w.status = 'running'
+       SET cost = w.cost + b.cost,
+           provider_states = w.provider_states || (SELECT jsonb_object_agg(p, 'failed') FROM unnest(b.providers) p),
+           completed_at = coalesce(w.completed_at, now()),
+           status = CASE WHEN w.status = 'running' THEN 'failed' ELSE w.status END,
+           error = CASE WHEN w.status <> 'running' THEN w.error ELSE jsonb_build_object('code', 'internal', 'detail',
+               'the request was interrupted; its last calls are booked at their upper bounds') END
+      FROM booked b
+     WHERE w.id = b.workflow_id
 )
 SELECT count(*) FROM settled

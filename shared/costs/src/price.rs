@@ -81,11 +81,16 @@ struct Entry {
 impl Entry {
     fn price(&self) -> Result<Price, InvalidUsd> {
         let input = TokenPrice::per_million(&self.input_per_million)?;
+        // Without a price of their own, cached tokens cost what all input costs; and no more, for a call's bound is reserved
+        // at the input's price.
+        let cached_input = self.cached_input_per_million.as_deref().map_or(Ok(input), TokenPrice::per_million)?;
+        if cached_input > input {
+            return Err(InvalidUsd);
+        }
         Ok(Price {
             version: format!("{}/{}@{}", self.provider.as_str(), self.model, self.effective_from),
             input,
-            // Without a price of their own, cached tokens cost what all input costs.
-            cached_input: self.cached_input_per_million.as_deref().map_or(Ok(input), TokenPrice::per_million)?,
+            cached_input,
             output: TokenPrice::per_million(&self.output_per_million)?,
             max_input_tokens: self.max_input_tokens,
             max_output_tokens: self.max_output_tokens,

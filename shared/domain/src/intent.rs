@@ -211,7 +211,7 @@ impl WorkflowIntent {
         let provider = |v: &Value| v.as_str().and_then(Provider::from_name);
         let max_cost = |v: &Value| {
             let dollars = v.as_f64().filter(|dollars| *dollars > 0.0 && *dollars <= MAX_MAX_COST)?;
-            Usd::from_json_number(dollars).ok()
+            Usd::limit_from_json_number(dollars).ok().filter(|limit| *limit > Usd::ZERO)
         };
         let flags = |v: &Value| {
             let list = v.as_array().filter(|list| list.len() <= 100)?;
@@ -227,7 +227,7 @@ impl WorkflowIntent {
                 .optional("preferredProvider", Preference::EXPECTED, Preference::read)
                 .unwrap_or(Preference::Auto),
             priority: fields.optional("priority", Priority::EXPECTED, Priority::read).unwrap_or(Priority::Medium),
-            max_cost: fields.optional("maxCost", "dollars: over 0, at most 1000000, at most 12 decimals", max_cost),
+            max_cost: fields.optional("maxCost", "dollars: at least 10^-12, at most 1000000", max_cost),
             client_version: fields.optional("clientVersion", "a text of 1 to 64 characters", |v| short_text(v, 64)),
             feature_flags: fields
                 .optional("featureFlags", "a list of at most 100 texts of 1 to 128 characters", flags)
@@ -246,25 +246,23 @@ fn short_text(value: &Value, max: usize) -> Option<String> {
     value.as_str().filter(|text| (1..=max).contains(&text.chars().count())).map(str::to_owned)
 }
 
+/// The names in lower case, each once.
 fn read_platforms(list: &[Value], fields: &mut Fields<'_>) -> Option<Vec<String>> {
-    if !(1..=MAX_PLATFORMS).contains(&list.len()) {
-        fields.fault("platforms", "must be a list of 1 to 10 platform names");
-        return None;
-    }
-    let mut platforms: Vec<String> = Vec::with_capacity(list.len());
-    for (index, item) in list.iter().enumerate() {
+    let mut platforms: Vec<String> = Vec::new();
+    for (index, item) in list.iter().enumerate().take(MAX_PLATFORMS + 1) {
         // The list is open (the contract ends it with "…"), so a name is bounded by its form.
-        let name = item.as_str().filter(|name| {
+        let name = item.as_str().map(str::to_ascii_lowercase).filter(|name| {
             (1..=32).contains(&name.len())
                 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
         });
         match name {
-            Some(name) if platforms.iter().any(|known| known == name) => {
-                fields.fault_at("platforms", index, "names a platform twice");
-            }
-            Some(name) => platforms.push(name.to_owned()),
+            Some(name) if platforms.contains(&name) => {}
+            Some(name) => platforms.push(name),
             None => fields.fault_at("platforms", index, "must be a platform name: 1 to 32 of a-z, 0-9, `_` and `-`"),
         }
+    }
+    if !(1..=MAX_PLATFORMS).contains(&list.len()) {
+        fields.fault("platforms", "must be a list of 1 to 10 platform names");
     }
     Some(platforms)
 }
@@ -323,7 +321,7 @@ mod tests {
     fn every_fault_is_reported_at_once() {
         assert_eq!(pointers(&json!({})), ["/type", "/platforms", "/data"]);
         let body = json!({
-            "type": "x", "platforms": ["onlyfans", 3, "A b", "onlyfans"], "data": [], "maxCost": 0, "priority": "urgent",
+            "type": "x", "platforms": ["onlyfans", 3, "A b", "é"], "data": [], "maxCost": 0, "priority": "urgent",
             "sendToOnlyFans": true, "onlyFansContext": {"accountId": "", "messageType": "x"}
         });
         let mut found = pointers(&body);
@@ -370,6 +368,12 @@ mod tests {
         ] {
             assert_eq!(pointers(&with(name, bad.clone())), [format!("/{name}")], "{bad}");
         }
+    }
+
+    #[test]
+    fn platforms_are_named_once_in_lower_case() {
+        let body = with("platforms", json!(["OnlyFans", "instagram", "onlyfans"]));
+        assert_eq!(parse(&body).unwrap().intent.platforms, ["onlyfans", "instagram"]);
     }
 
     #[test]

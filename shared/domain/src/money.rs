@@ -43,6 +43,15 @@ impl Usd {
         Self::parse(&number.to_string())
     }
 
+    /// Takes a limit from a JSON number, rounded down to what is exact: `0.1 * 3` is a limit too.
+    ///
+    /// # Errors
+    /// [`InvalidUsd`] if it is not finite or too large.
+    pub fn limit_from_json_number(number: f64) -> Result<Self, InvalidUsd> {
+        let decimal: Decimal = number.to_string().parse().map_err(|_| InvalidUsd)?;
+        decimal.trunc_with_scale(SCALE).try_into()
+    }
+
     /// The amount as the nearest JSON number. For the edge only: nothing is ever computed from it.
     #[must_use]
     pub fn to_json_number(self) -> f64 {
@@ -103,7 +112,7 @@ impl fmt::Display for Usd {
 }
 
 /// What one token costs: whole picodollars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenPrice(i128);
 
 impl TokenPrice {
@@ -137,6 +146,8 @@ mod tests {
         for bad in ["", "x", "1e-3", "NaN", "0.0000000000001", "1000000000000.1", "99999999999999999999999999999999"] {
             assert_eq!(Usd::parse(bad), Err(InvalidUsd), "{bad}");
         }
+        assert_eq!(Usd::limit_from_json_number(0.300_000_000_000_000_04).unwrap().to_string(), "0.3");
+        assert_eq!(Usd::limit_from_json_number(1e-13), Ok(Usd::ZERO));
         for bad in [f64::NAN, f64::INFINITY, 1e-13, 1e13] {
             assert_eq!(Usd::from_json_number(bad), Err(InvalidUsd), "{bad}");
         }

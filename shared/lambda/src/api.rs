@@ -17,7 +17,7 @@ use crate::session::{AuthError, Sessions};
 /// API Gateway answers 503 after so long.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The service ends an invocation at its deadline; the answer must be out by then.
-const MARGIN: Duration = Duration::from_millis(1_500);
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// One request.
 pub struct Call {
@@ -188,7 +188,7 @@ pub async fn serve(route: &impl Route) -> Result<(), Error> {
                 let (status, _) = status_and_title(problem.code);
                 let retry =
                     problem.retry_after.map(|wait| (header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))));
-                let headers: Vec<_> = retry.into_iter().collect();
+                let headers: Vec<_> = retry.into_iter().chain(problem.headers.iter().cloned()).collect();
                 let body = problem.body(&call.path, &call.request_id);
                 respond(&call, status, "application/problem+json", &body, &headers)
             }
@@ -247,12 +247,12 @@ mod tests {
         let at = |ms: i64| now.as_millisecond() + ms;
         let function = u64::try_from(at(60_000)).unwrap();
         let left = |accepted: i64, deadline: u64| time_left(now, accepted, deadline).as_millis();
-        assert_eq!(left(at(-2_000), function), 26_500);
+        assert_eq!(left(at(-2_000), function), 27_500);
         // An old or a future event says nothing about a gateway; the function's own deadline still holds.
         for odd in [0, -5, at(-31_000), at(900_000)] {
-            assert_eq!(left(odd, function), 28_500);
+            assert_eq!(left(odd, function), 29_500);
         }
-        assert_eq!(left(at(-2_000), u64::try_from(at(5_000)).unwrap()), 3_500);
+        assert_eq!(left(at(-2_000), u64::try_from(at(5_000)).unwrap()), 4_500);
         assert_eq!(left(at(-2_000), 0), 0);
     }
 }

@@ -31,6 +31,8 @@ const AWS_OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
 const AWS_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Opening a connection to anything.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection to a provider is kept for the next request, but not for one that comes much later.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Redis answers in well under a millisecond; a slow one is a missing one.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -75,6 +77,8 @@ pub fn tls(env: &Env) -> Result<Arc<ClientConfig>, ClientError> {
 pub fn http(tls: &Arc<ClientConfig>) -> Result<reqwest::Client, ClientError> {
     let builder = reqwest::Client::builder().tls_backend_preconfigured((**tls).clone()).no_proxy();
     let builder = builder.redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never());
+    // A connection that died in silence while the environment was frozen is noticed soon, not at the call's time-out.
+    let builder = builder.pool_idle_timeout(IDLE_TIMEOUT).tcp_user_timeout(CONNECT_TIMEOUT);
     Ok(builder.connect_timeout(CONNECT_TIMEOUT).user_agent("huntaze-orchestrator").build()?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use huntaze_domain::error::{ErrorCode, FieldFault};
 use serde_json::{Map, Value, json};
 
@@ -19,6 +19,8 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// Further members.
     pub extra: Map<String, Value>,
+    /// Further headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// How each error type is answered, and its title.
@@ -44,7 +46,14 @@ pub fn status_and_title(code: ErrorCode) -> (StatusCode, &'static str) {
 impl Problem {
     /// A problem with a detail.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), retry_after: None, extra: Map::new() }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            extra: Map::new(),
+            headers: Vec::new(),
+        }
     }
 
     /// A request that is wrong, field by field.

@@ -1,7 +1,9 @@
--- Ends an attempt: its outcome, the settlement, the workflow's state and, where there is one, the next attempt's intent
--- with its reservation, all or nothing, and only while the attempt is pending.
--- $1 the attempt's end, $2 the workflow's state and $3 the next attempt (or NULL) as JSON objects of their columns,
--- $4 the reservation's lease in milliseconds. Returns how many attempts were settled: 0 or 1.
+-- Ends an attempt: its outcome, the settlement, the workflow's state and the attempts that follow with their reservations,
+-- all or nothing, and only while the attempt is pending.
+-- $1 the attempt's end, $2 the workflow's state as JSON objects of their columns, $3 the next attempts as a JSON list of
+-- such objects, $4 the reservations' lease in milliseconds.
+-- Returns how many attempts were settled (0 or 1) and the workflow's state. A workflow that has ended meanwhile keeps its
+-- state and gets no further attempt, but its cost.
 WITH ending AS (
     SELECT * FROM jsonb_populate_record(NULL::orchestrator.attempts, $1)
 ), state AS (
@@ -18,22 +20,27 @@ WITH ending AS (
     UPDATE orchestrator.reservations r SET settled_at = now() FROM settled s WHERE r.attempt_id = s.id
 ), moved AS (
     UPDATE orchestrator.workflows w
-       SET status = state.status, current_provider = state.current_provider, provider_states = state.provider_states,
-           fallback_history = state.fallback_history, result = state.result, error = state.error,
-           cost = w.cost + s.cost, completed_at = CASE WHEN state.status = 'running' THEN NULL ELSE now() END
-      FROM settled s, state
-     WHERE w.id = s.workflow_id AND w.status = 'running'
-    RETURNING w.id
+       SET cost = w.cost + s.cost,
+           (status, current_provider, provider_states, fallback_history, result, error, completed_at) = (
+               SELECT n.status, n.current_provider, n.provider_states, n.fallback_history, n.result, n.error,
+                      CASE WHEN n.status = 'running' THEN NULL ELSE now() END
+                 FROM state n WHERE w.status = 'running'
+                UNION ALL
+               SELECT w.status, w.current_provider, w.provider_states, w.fallback_history, w.result, w.error, w.completed_at
+                WHERE w.status <> 'running')
+      FROM settled s
+     WHERE w.id = s.workflow_id
+    RETURNING w.status
 ), intended AS (
     INSERT INTO orchestrator.attempts (id, workflow_id, sequence, user_id, step, request_type, provider, model,
                                        price_version, bound_input_tokens, bound_output_tokens, bound_cost, trace_id, started_at)
     SELECT id, workflow_id, sequence, user_id, step, request_type, provider, model,
            price_version, bound_input_tokens, bound_output_tokens, bound_cost, trace_id, started_at
-      FROM jsonb_populate_record(NULL::orchestrator.attempts, $3)
-     WHERE $3 IS NOT NULL AND EXISTS (SELECT FROM moved)
+      FROM jsonb_populate_recordset(NULL::orchestrator.attempts, $3)
+     WHERE EXISTS (SELECT FROM moved WHERE status = 'running')
     RETURNING id, user_id, bound_cost
 ), held AS (
     INSERT INTO orchestrator.reservations (attempt_id, user_id, amount, expires_at)
     SELECT id, user_id, bound_cost, now() + $4 * interval '1 millisecond' FROM intended
 )
-SELECT count(*) FROM settled
+SELECT (SELECT count(*) FROM settled) AS settled, (SELECT status FROM moved) AS status

@@ -1,6 +1,7 @@
 //! The orchestrator's part of the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client as DynamoDb;
 use huntaze_costs::ledger::Ledger;
@@ -13,8 +14,10 @@ use crate::provider::{Azure, OpenAi, Providers};
 use crate::route::{Candidate, Roles};
 use crate::run::Orchestrator;
 
-/// A reservation outlives the longest call and its settlement, so that no sweep takes a call for lost that is under way.
+/// A reservation outlives the longest request and its settlement, so that no sweep takes a call for lost that is under way.
 const LEASE_MS: u64 = 120_000;
+/// No request is under way for longer: the function's time-out.
+const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 
 impl Providers {
     /// Reads `AZURE_OPENAI_*` and `OPENAI_*`. A provider without a key is not configured.
@@ -99,6 +102,9 @@ impl Orchestrator {
     #[must_use]
     pub fn from_env(env: &Env, database: Arc<Database>, dynamodb: DynamoDb, http: Client) -> Option<Self> {
         let lease = env.millis("RESERVATION_LEASE_MS", LEASE_MS);
+        if lease <= LONGEST_REQUEST {
+            env.fault("RESERVATION_LEASE_MS", format!("must be longer than a request: {LONGEST_REQUEST:?}"));
+        }
         Some(Self {
             database,
             ledger: ledger(env, dynamodb),

@@ -65,6 +65,8 @@ pub enum Failure {
     RateLimited,
     /// 5xx, or 408.
     Server,
+    /// 401, 403 or 404: our key, permission or deployment is wrong. Another provider has its own.
+    Misconfigured,
     /// Another 4xx: the same request would be refused again.
     Rejected,
     /// The provider's filter refused the prompt or the text, or the model declined.
@@ -85,6 +87,7 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::RateLimited => "rate_limited",
             Self::Server => "server_error",
+            Self::Misconfigured => "misconfigured",
             Self::Rejected => "rejected",
             Self::Refused => "content_filter",
             Self::InvalidAnswer => "invalid_answer",
@@ -108,11 +111,18 @@ pub struct CallEnd {
     pub billing: Billing,
     /// The answer's status, where there was one.
     pub http_status: Option<u16>,
+    /// The text met its bound of tokens and is not whole.
+    pub truncated: bool,
 }
 
 impl CallEnd {
     fn failed(failure: Failure, billing: Billing, http_status: Option<u16>) -> Self {
-        Self { result: Err(failure), billing, http_status }
+        Self { result: Err(failure), billing, http_status, truncated: false }
+    }
+
+    /// The end of a call that was not made.
+    pub(crate) fn not_sent(failure: Failure) -> Self {
+        Self::failed(failure, Billing::Nothing, None)
     }
 
     /// How the attempt is recorded.
@@ -160,7 +170,7 @@ impl Providers {
         attempt: &AttemptId,
     ) -> CallEnd {
         let Some((request, limit)) = self.chat_request(candidate, attempt) else {
-            return CallEnd::failed(Failure::NotConfigured, Billing::Nothing, None);
+            return CallEnd::not_sent(Failure::NotConfigured);
         };
         let body = json!({"model": candidate.model, "messages": chat, "max_completion_tokens": max_output_tokens});
         let exchange = async {
@@ -295,7 +305,7 @@ struct InnerError {
     code: Option<String>,
 }
 
-/// Reads an answer. Pure: the same answer always means the same.
+/// Reads an answer: the same answer always means the same.
 fn interpret(provider: Provider, status: StatusCode, body: Option<&[u8]>) -> CallEnd {
     let end = |failure, billing| CallEnd::failed(failure, billing, Some(status.as_u16()));
     match status.as_u16() {
@@ -309,13 +319,22 @@ fn interpret(provider: Provider, status: StatusCode, body: Option<&[u8]>) -> Cal
             let billing = if provider == Provider::Azure { Billing::Unknown } else { Billing::Nothing };
             end(Failure::Refused, billing)
         }
+        401 | 403 | 404 => {
+            tracing::error!(
+                provider = provider.as_str(),
+                status = status.as_u16(),
+                "key, permission or deployment is wrong"
+            );
+            end(Failure::Misconfigured, Billing::Nothing)
+        }
         _ => end(Failure::Rejected, Billing::Nothing),
     }
 }
 
+/// Azure says `content_filter`, OpenAI `invalid_prompt` or `content_policy_violation`.
 fn is_content_filter(body: &[u8]) -> bool {
     let Ok(ErrorBody { error }) = serde_json::from_slice(body) else { return false };
-    error.code.as_deref() == Some("content_filter")
+    matches!(error.code.as_deref(), Some("content_filter" | "invalid_prompt" | "content_policy_violation"))
         || error.innererror.and_then(|inner| inner.code).as_deref() == Some("ResponsibleAIPolicyViolation")
 }
 
@@ -331,7 +350,9 @@ fn interpret_success(body: Option<&[u8]>) -> CallEnd {
             output_tokens: usage.completion_tokens,
         })
     });
-    let result = match choices.into_iter().next() {
+    let choice = choices.into_iter().next();
+    let truncated = choice.as_ref().is_some_and(|choice| choice.finish_reason.as_deref() == Some("length"));
+    let result = match choice {
         None => Err(Failure::InvalidAnswer),
         Some(choice) if choice.finish_reason.as_deref() == Some("content_filter") => Err(Failure::Refused),
         Some(Choice { message: Message { refusal: Some(_), .. }, .. }) => Err(Failure::Refused),
@@ -339,7 +360,7 @@ fn interpret_success(body: Option<&[u8]>) -> CallEnd {
         Some(choice) => choice.message.content.map(|text| text.replace('\0', "")).ok_or(Failure::InvalidAnswer),
     };
     let result = result.and_then(|text| if text.trim().is_empty() { Err(Failure::InvalidAnswer) } else { Ok(text) });
-    CallEnd { result, billing, http_status: None }
+    CallEnd { result, billing, http_status: None, truncated }
 }
 
 #[cfg(test)]
@@ -378,8 +399,9 @@ mod tests {
             (503, Failure::Server, Billing::Nothing),
             (408, Failure::Server, Billing::Unknown),
             (504, Failure::Server, Billing::Unknown),
-            (401, Failure::Rejected, Billing::Nothing),
-            (404, Failure::Rejected, Billing::Nothing),
+            (400, Failure::Rejected, Billing::Nothing),
+            (401, Failure::Misconfigured, Billing::Nothing),
+            (404, Failure::Misconfigured, Billing::Nothing),
             (422, Failure::Rejected, Billing::Nothing),
         ] {
             let end = read(Provider::OpenAi, status, "{}");
@@ -397,7 +419,8 @@ mod tests {
         let inner = r#"{"error":{"code":"BadRequest","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#;
         let finish = r#"{"choices":[{"message":{"content":"x"},"finish_reason":"content_filter"}]}"#;
         let refusal = r#"{"choices":[{"message":{"refusal":"no"},"finish_reason":"stop"}]}"#;
-        for (status, body) in [(400, code), (400, inner), (200, finish), (200, refusal)] {
+        let flagged = r#"{"error":{"type":"invalid_request_error","code":"invalid_prompt"}}"#;
+        for (status, body) in [(400, code), (400, inner), (400, flagged), (200, finish), (200, refusal)] {
             let end = read(Provider::Azure, status, body);
             assert_eq!(end.result, Err(Failure::Refused), "{body}");
             assert!(!Failure::Refused.falls_back());

@@ -1,14 +1,21 @@
 //! Drives one request: accept, call, settle, fall back, answer, all under one deadline.
+//!
+//! The first step (the plan, or the only text) is called alone; the steps that follow need nothing but the plan and are
+//! called side by side. Whatever ends, one place decides what follows ([`Run::next`]) and one statement keeps it.
 
+use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use huntaze_costs::attempt::{AttemptIntent, Settlement};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use huntaze_costs::attempt::{AttemptIntent, Billing, Settlement};
 use huntaze_costs::ledger::{Ledger, LedgerEntry};
 use huntaze_costs::price::Catalogue;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{AttemptId, IdempotencyKey, UserId, WorkflowId};
-use huntaze_domain::intent::{ParsedRequest, WorkflowIntent};
+use huntaze_domain::intent::ParsedRequest;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
 use huntaze_postgres::Database;
@@ -20,14 +27,14 @@ use tokio::time::{Instant, timeout};
 use crate::prompt;
 use crate::provider::{CallEnd, Failure, Providers};
 use crate::route::{Offer, Roles, Route, RouteError};
-use crate::status::calls_summary;
+use crate::status::booked_summary;
 use crate::store::{
     self, AttemptEnd, Begun, ExistingWorkflow, NewWorkflow, ProviderState, ProviderStates, StoreError, WorkflowError,
 };
 
 /// A call with less time than this is not made: it would be cut before its first token.
 const SHORTEST_CALL: Duration = Duration::from_millis(500);
-/// The answer waits no longer for the ledger; the sweep catches up.
+/// The answer waits no longer for the ledger, and never past the time it is due; the sweep catches up.
 const PROJECTION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The states of a workflow.
@@ -122,8 +129,10 @@ pub struct Request {
     pub now: Timestamp,
     /// When the request was taken up.
     pub accepted_at: Instant,
-    /// When the answer must be ready.
+    /// When the last call must have ended: there is still its settlement to be written.
     pub deadline: Instant,
+    /// When the answer must be out.
+    pub answer_by: Instant,
 }
 
 /// How a request was answered.
@@ -143,6 +152,9 @@ pub enum RunError {
     /// There is no way for it; nothing was stored or called.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// Too little time was left for a first call; nothing was stored or called.
+    #[error("no time is left for a call")]
+    NoTime,
     /// Its Idempotency-Key belongs to a request that is still in flight.
     #[error("workflow {0} with this Idempotency-Key is still in flight")]
     InFlight(WorkflowId),
@@ -154,12 +166,11 @@ pub enum RunError {
     Store(#[from] StoreError),
 }
 
-/// One call that gave a text.
+/// One call that ended, as it is booked.
 #[derive(Debug, Clone)]
-pub(crate) struct Call {
+pub(crate) struct Booked {
     pub(crate) attempt: AttemptIntent,
     pub(crate) settlement: Settlement,
-    pub(crate) text: String,
 }
 
 /// The main job with all that it needs.
@@ -190,7 +201,11 @@ impl Orchestrator {
             Ok(route) => route,
             Err(no_way) => return self.answered_before(&request).await?.ok_or(no_way.into()),
         };
-        let mut run = Run::new(self, &request, &route)?;
+        let mut run = Run::new(self, &request, &route);
+        let first = run.launch(0, route.next_offer(0, None, Usd::ZERO, route.rest(1))?);
+        if route.time_share(0, first.offer, run.remaining()) < SHORTEST_CALL {
+            return Err(RunError::NoTime);
+        }
         let workflow = NewWorkflow {
             id: &run.id,
             user_id: &request.owner,
@@ -200,10 +215,10 @@ impl Orchestrator {
             intent,
             request_id: &request.request_id,
             trace_id: &request.trace_id,
-            started_at: run.attempt.started_at,
+            started_at: first.attempt.started_at,
         };
-        match store::begin(&self.database, &workflow, &run.state, &run.attempt, self.lease).await? {
-            Begun::New => Ok(Answer { result: run.drive().await?, workflow_id: run.id, replayed: false }),
+        match store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease).await? {
+            Begun::New => Ok(Answer { result: run.drive(first).await?, workflow_id: run.id, replayed: false }),
             Begun::Existing(existing) => replay(existing, &request.parsed),
         }
     }
@@ -215,14 +230,12 @@ impl Orchestrator {
         existing.map(|existing| replay(existing, &request.parsed)).transpose()
     }
 
-    async fn project(&self, entries: Vec<LedgerEntry>) {
-        // One after the other: they meet in the same roll-ups.
-        for entry in entries {
-            match timeout(PROJECTION_PATIENCE, self.ledger.project(&entry)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, attempt = entry.id, "left to the ledger sweep"),
-                Err(_) => tracing::warn!(attempt = entry.id, "the ledger is slow; left to its sweep"),
-            }
+    async fn project(&self, entry: LedgerEntry, answer_by: Instant) {
+        let patience = PROJECTION_PATIENCE.min(answer_by.saturating_duration_since(Instant::now()));
+        match timeout(patience, self.ledger.project(&entry)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, attempt = entry.id, "left to the ledger sweep"),
+            Err(_) => tracing::warn!(attempt = entry.id, "the ledger is slow; left to its sweep"),
         }
     }
 }
@@ -239,38 +252,49 @@ fn replay(existing: ExistingWorkflow, parsed: &ParsedRequest) -> Result<Answer, 
     Ok(Answer { workflow_id: existing.id, result, replayed: true })
 }
 
-/// What follows the end of a call.
-enum Next {
-    /// The step's text is there; the next step is called with this offer.
-    Step { offer: usize },
-    /// The same step is called with this offer.
-    FallBack { offer: usize },
-    /// All texts are there.
-    Complete,
-    /// There is no way on.
-    Fail(WorkflowError),
+/// A call that is about to be made: its attempt is reserved, or is in the statement that reserves it.
+struct Launch {
+    step: usize,
+    offer: usize,
+    attempt: AttemptIntent,
 }
 
-/// One workflow under way. The attempt it holds is reserved.
+/// A call that ended.
+struct Ended {
+    launch: Launch,
+    end: CallEnd,
+    duration: Duration,
+}
+
+/// What a workflow waits for.
+enum Event {
+    /// A call ended.
+    Ended(Box<Ended>),
+    /// A ledger entry is written, or left to the sweep.
+    Projected,
+}
+
+type Work<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + 'a>>>;
+
+/// One workflow under way.
 struct Run<'a> {
     orchestrator: &'a Orchestrator,
     request: &'a Request,
     route: &'a Route,
     id: WorkflowId,
-    step: usize,
-    offer: usize,
-    attempt: AttemptIntent,
     state: State,
-    calls: Vec<Call>,
+    /// The text of each step, and whether it was cut short.
+    texts: Vec<Option<(String, bool)>>,
+    booked: Vec<Booked>,
     spent: Usd,
-    unprojected: Vec<LedgerEntry>,
+    /// The bounds of the calls that are under way, by provider.
+    held: Vec<(Provider, Usd)>,
+    sequence: u16,
 }
 
 impl<'a> Run<'a> {
-    fn new(orchestrator: &'a Orchestrator, request: &'a Request, route: &'a Route) -> Result<Self, RouteError> {
-        let id = WorkflowId::generate();
-        let offer = route.next_offer(0, None, Usd::ZERO)?;
-        let mut state = State {
+    fn new(orchestrator: &'a Orchestrator, request: &'a Request, route: &'a Route) -> Self {
+        let state = State {
             status: WorkflowStatus::Running,
             current_provider: None,
             provider_states: ProviderStates::default(),
@@ -278,155 +302,226 @@ impl<'a> Run<'a> {
             result: None,
             error: None,
         };
-        let attempt = intend(request, route, &id, (0, offer), 1, now(request));
-        state.calling(attempt.provider);
-        let (calls, spent, unprojected) = (Vec::new(), Usd::ZERO, Vec::new());
-        Ok(Self { orchestrator, request, route, id, step: 0, offer, attempt, state, calls, spent, unprojected })
+        let texts = vec![None; route.steps.len()];
+        let (id, booked, held) = (WorkflowId::generate(), Vec::new(), Vec::new());
+        Self { orchestrator, request, route, id, state, texts, booked, spent: Usd::ZERO, held, sequence: 0 }
     }
 
-    /// Calls until there is an answer or no way on; each turn settles one attempt and reserves the next.
-    async fn drive(&mut self) -> Result<Result<Value, WorkflowError>, RunError> {
-        loop {
-            let earlier = std::mem::take(&mut self.unprojected);
-            // The ledger entry of the call before is written while this one is under way.
-            let ((end, duration), ()) = tokio::join!(self.call(), self.orchestrator.project(earlier));
-            let failure = end.result.as_ref().err().copied();
-            let settlement = self.attempt.settle(end.outcome(), end.billing);
-            self.spent = self.spent + settlement.cost;
-            let http_status = end.http_status;
-            let ended = self.attempt.clone();
-            if let Ok(text) = end.result {
-                self.calls.push(Call { attempt: ended.clone(), settlement, text });
+    /// Calls until there is an answer or no way on; each end settles one attempt and reserves those that follow it.
+    async fn drive(&mut self, first: Launch) -> Result<Result<Value, WorkflowError>, RunError> {
+        let (orchestrator, answer_by) = (self.orchestrator, self.request.answer_by);
+        let mut work = Work::new();
+        work.push(self.call(first));
+        while let Some(event) = work.next().await {
+            let Event::Ended(ended) = event else { continue };
+            let (entry, following) = self.settle(*ended).await?;
+            for launch in following {
+                work.push(self.call(launch));
             }
-
-            let next = self.next(failure);
-            let following = self.enter(next, failure);
-            let stored = AttemptEnd {
-                attempt: &ended,
-                settlement,
-                failure: failure.map(Failure::as_str),
-                http_status,
-                duration,
-            };
-            let (database, lease) = (&self.orchestrator.database, self.orchestrator.lease);
-            store::advance(database, &stored, &self.state, following.as_ref(), lease).await?;
-            self.unprojected.push(LedgerEntry::of(&ended, settlement, duration));
-            match following {
-                Some(attempt) => self.attempt = attempt,
-                None => break,
-            }
+            work.push(Box::pin(async move {
+                orchestrator.project(entry, answer_by).await;
+                Event::Projected
+            }));
         }
-        self.orchestrator.project(std::mem::take(&mut self.unprojected)).await;
         Ok(match self.state.error.take() {
             Some(error) => Err(error),
             None => Ok(self.state.result.take().unwrap_or_default()),
         })
     }
 
-    /// Makes the call that is reserved. Returns its end and how long it took.
-    async fn call(&self) -> (CallEnd, Duration) {
-        let (routed, offer) = (&self.route.steps[self.step], self.current_offer());
-        let plan = self.calls.first().filter(|_| routed.step.follows_plan).map(|call| call.text.as_str());
-        let chat = prompt::chat(routed.step.prompt, self.intent(), &routed.step.platforms, plan);
-        let cap = self.route.time_share(self.step, self.offer, self.remaining());
-        let (providers, started) = (&self.orchestrator.providers, Instant::now());
-        let end = providers.complete(&offer.candidate, &chat, offer.bound.output_tokens, cap, &self.attempt.id).await;
-        tracing::info!(
-            workflow = %self.id, attempt = %self.attempt.id, step = routed.step.name, provider = offer.candidate.provider.as_str(),
-            model = offer.candidate.model, status = end.http_status, failure = end.result.as_ref().err().map(|f| f.as_str()),
-            "call ended"
-        );
-        (end, started.elapsed())
+    fn call(&self, launch: Launch) -> Pin<Box<dyn Future<Output = Event> + Send + 'a>> {
+        let routed = &self.route.steps[launch.step];
+        let offer = &routed.offers[launch.offer];
+        let plan = self.texts.first().and_then(Option::as_ref).filter(|_| routed.step.follows_plan);
+        let plan = plan.map(|(text, _)| text.as_str());
+        let chat = prompt::chat(routed.step.prompt, &self.request.parsed.intent, &routed.step.platforms, plan);
+        let cap = self.route.time_share(launch.step, launch.offer, self.remaining());
+        let providers = &self.orchestrator.providers;
+        Box::pin(async move {
+            let started = Instant::now();
+            let end = if cap < SHORTEST_CALL {
+                CallEnd::not_sent(Failure::Timeout)
+            } else {
+                providers.complete(&offer.candidate, &chat, offer.bound.output_tokens, cap, &launch.attempt.id).await
+            };
+            tracing::info!(
+                workflow = %launch.attempt.workflow_id, attempt = %launch.attempt.id, step = routed.step.name,
+                provider = offer.candidate.provider.as_str(), model = offer.candidate.model, status = end.http_status,
+                failure = end.result.as_ref().err().map(|failure| failure.as_str()), "call ended"
+            );
+            Event::Ended(Box::new(Ended { launch, end, duration: started.elapsed() }))
+        })
     }
 
-    /// Decides, from what is known, what follows.
-    fn next(&self, failure: Option<Failure>) -> Next {
-        let fail = |code, detail: String| Next::Fail(WorkflowError { code, detail });
-        let (step, after) = match failure {
-            None if self.step + 1 == self.route.steps.len() => return Next::Complete,
-            None => (self.step + 1, None),
-            Some(Failure::Refused) => {
-                let detail = "the provider's content filter refused the request".to_owned();
-                return fail(ErrorCode::ComplianceViolation, detail);
-            }
-            Some(failure) if !failure.falls_back() => {
-                let detail = format!("{} refused the call", self.attempt.provider.as_str());
-                return fail(ErrorCode::ProviderUnavailable, detail);
-            }
-            Some(_) => (self.step, Some(self.offer)),
-        };
-        match self.route.next_offer(step, after, self.spent) {
-            Ok(offer) if self.route.time_share(step, offer, self.remaining()) < SHORTEST_CALL => {
-                let detail = format!(
-                    "no time is left for a call of {}",
-                    self.route.steps[step].offers[offer].candidate.provider.as_str()
-                );
-                fail(ErrorCode::ProviderUnavailable, detail)
-            }
-            Ok(offer) if failure.is_none() => Next::Step { offer },
-            Ok(offer) => Next::FallBack { offer },
-            Err(limit @ RouteError::CostLimit { .. }) => fail(ErrorCode::CostLimitExceeded, limit.to_string()),
-            Err(_) => {
-                let reason = failure.map_or("failed", Failure::as_str);
-                fail(ErrorCode::ProviderUnavailable, format!("no provider is left; the last failed with {reason}"))
-            }
+    /// Books a call's end, decides what follows, and keeps both.
+    async fn settle(&mut self, ended: Ended) -> Result<(LedgerEntry, Vec<Launch>), RunError> {
+        let Ended { launch: ended, end, duration } = ended;
+        let failure = end.result.as_ref().err().copied();
+        let settlement = ended.attempt.settle(end.outcome(), end.billing);
+        if let Billing::Usage(claimed) = end.billing
+            && settlement.estimated
+        {
+            tracing::error!(attempt = %ended.attempt.id, ?claimed, bound = ?ended.attempt.bound, "impossible usage");
         }
+        self.spent = self.spent + settlement.cost;
+        let reserved = (ended.attempt.provider, ended.attempt.bound_cost());
+        self.held.iter().position(|held| *held == reserved).map(|index| self.held.swap_remove(index));
+        self.state.ended(ended.attempt.provider, failure, &self.held);
+        self.booked.push(Booked { attempt: ended.attempt.clone(), settlement });
+        if let Ok(text) = end.result {
+            self.texts[ended.step] = Some((text, end.truncated));
+        }
+
+        let following = self.next(&ended, failure);
+        if following.is_empty() && self.held.is_empty() {
+            self.finish();
+        }
+        let attempts: Vec<_> = following.iter().map(|launch| &launch.attempt).collect();
+        let (failure, http_status) = (failure.map(Failure::as_str), end.http_status);
+        let stored = AttemptEnd { attempt: &ended.attempt, settlement, failure, http_status, duration };
+        let (database, lease) = (&self.orchestrator.database, self.orchestrator.lease);
+        store::advance(database, &stored, &self.state, &attempts, lease).await?;
+        Ok((LedgerEntry::of(&ended.attempt, settlement, duration), following))
     }
 
-    /// Puts the decision into the workflow's state. Returns the attempt that follows.
-    fn enter(&mut self, next: Next, failure: Option<Failure>) -> Option<AttemptIntent> {
-        let ended = self.attempt.provider;
-        self.state.provider_states.set(
-            ended,
-            match failure {
-                None => ProviderState::Completed,
-                Some(Failure::Timeout) => ProviderState::Timeout,
-                Some(_) => ProviderState::Failed,
+    /// Decides what follows the end of a call: the steps behind it, a fallback, or nothing. Once a part has failed for good,
+    /// nothing new is called.
+    fn next(&mut self, ended: &Launch, failure: Option<Failure>) -> Vec<Launch> {
+        if self.state.error.is_some() {
+            return Vec::new();
+        }
+        let decided = match failure {
+            // The plan is there: every step behind it, at once.
+            None if ended.step == 0 => self.launch_all(1..self.route.steps.len()),
+            None => Ok(Vec::new()),
+            Some(failure) => self.fall_back(ended, failure).map(|launch| vec![launch]),
+        };
+        decided.unwrap_or_else(|error| {
+            self.state.error = Some(error);
+            Vec::new()
+        })
+    }
+
+    fn launch_all(&mut self, steps: Range<usize>) -> Result<Vec<Launch>, WorkflowError> {
+        // All are chosen before one is launched: what cannot be ended is not begun.
+        let mut committed = self.committed();
+        let mut chosen = Vec::with_capacity(steps.len());
+        for step in steps {
+            let offer = self.choose(step, None, committed, self.route.rest(step + 1), None)?;
+            committed = committed + self.route.steps[step].offers[offer].bound_cost();
+            chosen.push((step, offer));
+        }
+        Ok(chosen.into_iter().map(|(step, offer)| self.launch(step, offer)).collect())
+    }
+
+    fn fall_back(&mut self, ended: &Launch, failure: Failure) -> Result<Launch, WorkflowError> {
+        let from = ended.attempt.provider;
+        if !failure.falls_back() {
+            return Err(match failure {
+                Failure::Refused => WorkflowError::new(
+                    ErrorCode::ComplianceViolation,
+                    "the provider's content filter refused the request",
+                ),
+                _ => WorkflowError::new(
+                    ErrorCode::InvalidRequest,
+                    format!("{} refused the request as it stands; it may be too long", from.as_str()),
+                ),
+            });
+        }
+        // The steps behind the plan are not begun yet; behind any other step there is none.
+        let rest = if ended.step == 0 { self.route.rest(1) } else { Usd::ZERO };
+        let offer = self.choose(ended.step, Some(ended.offer), self.committed(), rest, Some(failure))?;
+        let launch = self.launch(ended.step, offer);
+        let (to, timestamp) = (launch.attempt.provider, launch.attempt.started_at);
+        self.state.fallback_history.push(Fallback { from, to, reason: failure.as_str().to_owned(), timestamp });
+        Ok(launch)
+    }
+
+    /// The next offer of a step that money and time allow.
+    fn choose(
+        &self,
+        step: usize,
+        after: Option<usize>,
+        committed: Usd,
+        rest: Usd,
+        failure: Option<Failure>,
+    ) -> Result<usize, WorkflowError> {
+        let unavailable = |detail| WorkflowError::new(ErrorCode::ProviderUnavailable, detail);
+        let offer = self.route.next_offer(step, after, committed, rest).map_err(|error| match error {
+            RouteError::CostLimit { .. } => WorkflowError {
+                limit: error.limit(),
+                ..WorkflowError::new(ErrorCode::CostLimitExceeded, error.to_string())
             },
-        );
-        let (step, offer) = match next {
-            Next::Complete => {
-                self.state.status = WorkflowStatus::Completed;
-                self.state.result = Some(self.result());
-                return None;
+            _ => {
+                let reason = failure.map_or("failed", Failure::as_str);
+                unavailable(format!("no provider is left; the last ended with {reason}"))
             }
-            Next::Fail(error) => {
-                self.state.status = WorkflowStatus::Failed;
-                self.state.error = Some(error);
-                return None;
-            }
-            Next::Step { offer } => (self.step + 1, offer),
-            Next::FallBack { offer } => (self.step, offer),
-        };
-        (self.step, self.offer) = (step, offer);
-        let moment = now(self.request);
-        let attempt = intend(self.request, self.route, &self.id, (step, offer), self.attempt.sequence + 1, moment);
-        if let Some(failure) = failure {
-            let reason = failure.as_str().to_owned();
-            self.state.fallback_history.push(Fallback { from: ended, to: attempt.provider, reason, timestamp: moment });
+        })?;
+        if self.route.time_share(step, offer, self.remaining()) < SHORTEST_CALL {
+            return Err(unavailable("no time is left for another call".to_owned()));
         }
+        Ok(offer)
+    }
+
+    /// Makes the intent of a call and counts its bound as held.
+    fn launch(&mut self, step: usize, offer: usize) -> Launch {
+        self.sequence += 1;
+        let routed = &self.route.steps[step];
+        let Offer { candidate, price, bound } = routed.offers[offer].clone();
+        let attempt = AttemptIntent {
+            id: AttemptId::of(&self.id, self.sequence),
+            workflow_id: self.id.clone(),
+            sequence: self.sequence,
+            user_id: self.request.owner.clone(),
+            step: routed.step.name.clone(),
+            request_type: self.request.parsed.intent.workflow_type.as_str(),
+            provider: candidate.provider,
+            model: candidate.model,
+            price,
+            bound,
+            trace_id: self.request.trace_id.clone(),
+            started_at: self.now(),
+        };
+        self.held.push((attempt.provider, attempt.bound_cost()));
         self.state.calling(attempt.provider);
-        Some(attempt)
+        Launch { step, offer, attempt }
+    }
+
+    /// What is spent, and what may still be spent by the calls under way.
+    fn committed(&self) -> Usd {
+        self.spent + self.held.iter().map(|(_, bound)| *bound).sum()
+    }
+
+    fn finish(&mut self) {
+        if self.state.error.is_some() {
+            self.state.status = WorkflowStatus::Failed;
+        } else {
+            self.state.status = WorkflowStatus::Completed;
+            self.state.result = Some(self.result());
+        }
     }
 
     /// `{"data", "metrics"}` of the contract.
     fn result(&self) -> Value {
-        let summary = calls_summary(&self.calls, self.spent);
+        let summary = booked_summary(&self.booked);
         let duration = store::millis(self.request.accepted_at.elapsed());
-        let contents: Vec<_> =
-            self.calls.iter().map(|call| json!({"step": call.attempt.step, "content": call.text})).collect();
-        let texts = self.calls.iter().map(|call| match call.attempt.step.strip_prefix("message:") {
-            Some(platform) => format!("## {platform}\n\n{}", call.text),
-            None => call.text.clone(),
-        });
-        let content = texts.collect::<Vec<_>>().join("\n\n");
+        let texts = || self.route.steps.iter().zip(self.texts.iter().flatten());
+        let contents: Vec<_> = texts()
+            .map(|(routed, (text, truncated))| json!({"step": routed.step.name, "content": text, "truncated": truncated}))
+            .collect();
+        let content: Vec<_> = texts()
+            .map(|(routed, (text, _))| match routed.step.name.strip_prefix("message:") {
+                Some(platform) => format!("## {platform}\n\n{text}"),
+                None => text.clone(),
+            })
+            .collect();
         json!({
             "data": {
                 "workflowId": self.id,
-                "content": content,
+                "content": content.join("\n\n"),
                 "contents": contents,
                 "provider": summary.provider,
-                "platforms": self.intent().platforms,
+                "platforms": self.request.parsed.intent.platforms,
                 "status": WorkflowStatus::Completed,
                 "detailedCosts": summary.detailed_costs,
             },
@@ -438,12 +533,12 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn intent(&self) -> &WorkflowIntent {
-        &self.request.parsed.intent
-    }
-
-    fn current_offer(&self) -> &Offer {
-        &self.route.steps[self.step].offers[self.offer]
+    /// The wall clock by the request's own clock, which does not step. Whole milliseconds: a ledger key must read the same
+    /// from PostgreSQL.
+    fn now(&self) -> Timestamp {
+        let request = self.request;
+        let now = request.now.saturating_add(request.accepted_at.elapsed()).unwrap_or(request.now);
+        now.round(Unit::Millisecond).unwrap_or(now)
     }
 
     fn remaining(&self) -> Duration {
@@ -456,37 +551,14 @@ impl State {
         self.current_provider = Some(provider);
         self.provider_states.set(provider, ProviderState::Executing);
     }
-}
 
-/// The wall clock by the request's own clock, which does not step. Whole milliseconds: a ledger key must read the same
-/// from PostgreSQL.
-fn now(request: &Request) -> Timestamp {
-    let now = request.now.saturating_add(request.accepted_at.elapsed()).unwrap_or(request.now);
-    now.round(Unit::Millisecond).unwrap_or(now)
-}
-
-fn intend(
-    request: &Request,
-    route: &Route,
-    workflow: &WorkflowId,
-    (step, offer): (usize, usize),
-    sequence: u16,
-    started_at: Timestamp,
-) -> AttemptIntent {
-    let routed = &route.steps[step];
-    let Offer { candidate, price, bound } = routed.offers[offer].clone();
-    AttemptIntent {
-        id: AttemptId::of(workflow, sequence),
-        workflow_id: workflow.clone(),
-        sequence,
-        user_id: request.owner.clone(),
-        step: routed.step.name.clone(),
-        request_type: request.parsed.intent.workflow_type.as_str(),
-        provider: candidate.provider,
-        model: candidate.model,
-        price,
-        bound,
-        trace_id: request.trace_id.clone(),
-        started_at,
+    fn ended(&mut self, provider: Provider, failure: Option<Failure>, still_held: &[(Provider, Usd)]) {
+        let state = match failure {
+            _ if still_held.iter().any(|(held, _)| *held == provider) => ProviderState::Executing,
+            None => ProviderState::Completed,
+            Some(Failure::Timeout) => ProviderState::Timeout,
+            Some(_) => ProviderState::Failed,
+        };
+        self.provider_states.set(provider, state);
     }
 }

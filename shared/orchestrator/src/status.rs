@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use huntaze_costs::attempt::Outcome;
 use huntaze_domain::ids::{UserId, WorkflowId};
 use huntaze_domain::money::Usd;
-use huntaze_domain::provider::Provider;
+use huntaze_domain::provider::{Provider, TokenUsage};
 use huntaze_postgres::Database;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::run::{Call, WorkflowStatus};
+use crate::run::{Booked, WorkflowStatus};
 use crate::store::StoreError;
 
 const ONE: &str = include_str!("../sql/one.sql");
@@ -28,37 +29,36 @@ pub(crate) struct CallsSummary {
     pub(crate) detailed_costs: Value,
 }
 
-/// Sums up the calls that made an answer. `spent` is all that the workflow cost, failed calls included.
-pub(crate) fn calls_summary(calls: &[Call], spent: Usd) -> CallsSummary {
-    let providers: BTreeSet<_> = calls.iter().map(|call| call.attempt.provider).collect();
+/// Sums up all that a workflow's calls cost, those without a text included: an unknown end is booked at its bound.
+pub(crate) fn booked_summary(booked: &[Booked]) -> CallsSummary {
+    let answers =
+        || booked.iter().filter(|call| call.settlement.outcome == Outcome::Succeeded).map(|call| &call.attempt);
+    let providers: BTreeSet<_> = answers().map(|attempt| attempt.provider).collect();
     let provider = match providers.iter().collect::<Vec<_>>()[..] {
         [one] => one.as_str(),
         _ => "hybrid",
     };
-    let mut models: Vec<_> = calls.iter().map(|call| call.attempt.model.as_str()).collect();
-    models.dedup();
-    let usage = calls.iter().map(|call| call.settlement.usage);
-    let total: Usd = calls.iter().map(|call| call.settlement.cost).sum();
-    let mut detailed_costs = json!({
+    let models: BTreeSet<_> = answers().map(|attempt| (attempt.provider, attempt.model.as_str())).collect();
+    let models: Vec<_> = models.into_iter().map(|(_, model)| model).collect();
+    let usage = booked.iter().map(|call| call.settlement.usage);
+    let total: Usd = booked.iter().map(|call| call.settlement.cost).sum();
+    let detailed_costs = json!({
         "inputTokens": usage.clone().map(|u| u.input_tokens).sum::<u64>(),
         "cachedInputTokens": usage.clone().map(|u| u.cached_input_tokens).sum::<u64>(),
         "outputTokens": usage.clone().map(|u| u.output_tokens).sum::<u64>(),
         "totalCost": total.to_json_number(),
         "provider": provider,
         "model": models.join("+"),
-        "estimated": calls.iter().any(|call| call.settlement.estimated),
-        "calls": calls.iter().map(|call| json!({
+        "estimated": booked.iter().any(|call| call.settlement.estimated),
+        "calls": booked.iter().map(|call| json!({
             "step": call.attempt.step, "provider": call.attempt.provider, "model": call.attempt.model,
+            "outcome": call.settlement.outcome.as_str(),
             "inputTokens": call.settlement.usage.input_tokens, "cachedInputTokens": call.settlement.usage.cached_input_tokens,
             "outputTokens": call.settlement.usage.output_tokens, "cost": call.settlement.cost.to_json_number(),
             "priceVersion": call.attempt.price.version, "estimated": call.settlement.estimated,
         })).collect::<Vec<_>>(),
     });
-    if spent > total {
-        // Calls without an answer that may have been billed all the same.
-        detailed_costs["otherCost"] = (spent - total).to_json_number().into();
-    }
-    CallsSummary { provider, tokens: usage.map(huntaze_domain::provider::TokenUsage::total).sum(), detailed_costs }
+    CallsSummary { provider, tokens: usage.map(TokenUsage::total).sum(), detailed_costs }
 }
 
 /// A workflow with its attempts, as the status route shows it.

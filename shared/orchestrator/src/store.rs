@@ -51,6 +51,16 @@ pub struct WorkflowError {
     pub code: ErrorCode,
     /// For a person; nothing of the prompt, the text, or a provider's own words.
     pub detail: String,
+    /// The limit that was met, where one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Value>,
+}
+
+impl WorkflowError {
+    /// An error that met no limit.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), limit: None }
+    }
 }
 
 /// The workflow that has a request's Idempotency-Key already.
@@ -184,15 +194,16 @@ pub struct AttemptEnd<'a> {
     pub duration: Duration,
 }
 
-/// Ends an attempt, moves the workflow on, and reserves the next attempt where there is one.
+/// Ends an attempt, moves the workflow on, and reserves the attempts that follow.
 ///
 /// # Errors
-/// [`StoreError::Fenced`] if the sweep had given the attempt up; nothing is changed then.
+/// [`StoreError::Fenced`] if the attempt or its workflow had been ended by somebody else: nothing that follows is reserved,
+/// and nothing may be called.
 pub async fn advance(
     database: &Database,
     end: &AttemptEnd<'_>,
     state: &State,
-    next: Option<&AttemptIntent>,
+    next: &[&AttemptIntent],
     lease: Duration,
 ) -> Result<(), StoreError> {
     let settlement = end.settlement;
@@ -203,13 +214,20 @@ pub async fn advance(
         "output_tokens": settlement.usage.output_tokens, "cost": settlement.cost.to_string(),
         "estimated": settlement.estimated, "duration_ms": millis(end.duration),
     });
-    let state = json_or_null(state);
-    let (next, lease) = (next.map(attempt_row), millis(lease));
-    let params =
-        [(&ending as _, Type::JSONB), (&state as _, Type::JSONB), (&next as _, Type::JSONB), (&lease as _, Type::INT8)];
+    let columns = json_or_null(state);
+    let (next, lease) = (Value::from_iter(next.iter().map(|attempt| attempt_row(attempt))), millis(lease));
+    let params = [
+        (&ending as _, Type::JSONB),
+        (&columns as _, Type::JSONB),
+        (&next as _, Type::JSONB),
+        (&lease as _, Type::INT8),
+    ];
     let rows = database.query(ADVANCE, &params).await?;
-    if rows.first().is_some_and(|row| row.get::<_, i64>(0) == 1) {
-        return Ok(());
+    let (settled, status) =
+        rows.first().map_or((0, None), |row| (row.get("settled"), row.get::<_, Option<&str>>("status")));
+    if settled == 1_i64 {
+        let moved = status == Some(state.status.as_str());
+        return if moved { Ok(()) } else { Err(StoreError::Fenced(id.to_owned())) };
     }
     // Either the statement had run already and its answer was lost, or the sweep was first.
     let rows = database.query(SETTLED_AS, &[(&id, Type::TEXT)]).await?;

@@ -7,13 +7,14 @@
 //! **Every statement given to [`Database::query`] must be safe to run twice**: after a lost connection nobody can know
 //! whether it ran, so it is sent again. The capability crates write each of their transactions as one such statement.
 
+use std::error::Error;
+use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, Row, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -22,27 +23,79 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A statement that takes longer is given up, and its connection with it. All of them touch a few rows by key.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same on a connection that was used before: it may have died in silence while the environment was frozen, and the
+/// statement can be sent again on a fresh one.
+const REUSED_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a statement is sent at the most.
 const MAX_SENDS: u32 = 3;
+/// Before a connection that could not be opened is tried again; doubled each time. A failover's new server is there soon.
+const BACKOFF: Duration = Duration::from_millis(150);
 
 /// A statement's parameter and the type that it is sent as.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Why a statement has no answer.
+/// Why a statement has no answer. Nothing of the statement's values is in it: they may be somebody's words.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The connection string cannot be used. It is not repeated here: it holds a password.
     #[error("the PostgreSQL connection string cannot be used")]
-    Url(#[source] tokio_postgres::Error),
+    Url,
     /// No connection could be opened.
-    #[error("PostgreSQL cannot be reached")]
-    Connect(#[source] tokio_postgres::Error),
+    #[error("PostgreSQL cannot be reached: {0}")]
+    Connect(Cause),
     /// The statement was refused or its connection was lost.
-    #[error("PostgreSQL did not carry out a statement")]
-    Statement(#[source] tokio_postgres::Error),
+    #[error("PostgreSQL did not carry out a statement: {0}")]
+    Statement(Cause),
     /// No answer in time.
     #[error("PostgreSQL did not answer within {0:?}")]
     Timeout(Duration),
+}
+
+impl DatabaseError {
+    /// Whether the same statement may succeed on another connection.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Url => false,
+            Self::Connect(_) => true,
+            // A fresh connection that is silent will not be mended by another.
+            Self::Timeout(patience) => *patience == REUSED_TIMEOUT,
+            Self::Statement(cause) => cause.transient,
+        }
+    }
+}
+
+/// What the server or the socket said, without the values: the server's own `DETAIL` quotes whole rows.
+#[derive(Debug)]
+pub struct Cause {
+    text: String,
+    transient: bool,
+}
+
+impl Cause {
+    /// Keeps what may be logged of an error.
+    #[must_use]
+    pub fn of(error: &tokio_postgres::Error) -> Self {
+        let Some(db) = error.as_db_error() else {
+            let lost = error.is_closed() || error.source().is_some_and(<dyn Error>::is::<std::io::Error>);
+            return Self { text: error.to_string(), transient: lost };
+        };
+        let place = [("table", db.table()), ("column", db.column()), ("constraint", db.constraint())];
+        let place: String = place.iter().filter_map(|(what, name)| Some(format!(", {what} {}", (*name)?))).collect();
+        let transient = [
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+        ];
+        Self { text: format!("SQLSTATE {}{place}", db.code().code()), transient: transient.contains(db.code()) }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// A handle on the one connection of this environment.
@@ -50,6 +103,8 @@ pub struct Database {
     config: Config,
     tls: MakeRustlsConnect,
     current: Mutex<Option<Arc<Client>>>,
+    /// Whoever opens the connection does it for all who wait.
+    opening: tokio::sync::Mutex<()>,
 }
 
 impl Database {
@@ -60,12 +115,13 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Url`] if the rest cannot be read.
     pub fn new(url: &str, tls: Arc<ClientConfig>) -> Result<Self, DatabaseError> {
-        let mut config = Config::from_str(&without_foreign_parameters(url)).map_err(DatabaseError::Url)?;
+        let mut config = Config::from_str(&without_foreign_parameters(url)).map_err(|_| DatabaseError::Url)?;
         if config.get_application_name().is_none() {
             config.application_name("huntaze-orchestrator");
         }
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(STATEMENT_TIMEOUT);
-        Ok(Self { config, tls: MakeRustlsConnect::new((*tls).clone()), current: Mutex::new(None) })
+        let tls = MakeRustlsConnect::new((*tls).clone());
+        Ok(Self { config, tls, current: Mutex::default(), opening: tokio::sync::Mutex::default() })
     }
 
     /// Opens the connection ahead of the first statement. A failure is left to that statement.
@@ -78,28 +134,35 @@ impl Database {
     /// Runs one statement in one round trip; see the crate's rule about running twice.
     ///
     /// # Errors
-    /// What [`DatabaseError`] names, after up to three sends where the connection was lost or a deadlock was broken.
+    /// What [`DatabaseError`] names, after up to three sends where the connection could not be opened, was lost or was
+    /// silent, or where a deadlock was broken.
     pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DatabaseError> {
         let mut sends = 1;
         loop {
-            let client = self.client().await?;
-            let error = match timeout(STATEMENT_TIMEOUT, client.query_typed(sql, params)).await {
-                Ok(Ok(rows)) => return Ok(rows),
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    self.forget(&client).await;
-                    return Err(DatabaseError::Timeout(STATEMENT_TIMEOUT));
-                }
+            let error = match self.send(sql, params).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => error,
             };
-            let lost = client.is_closed() || error.is_closed();
-            if lost {
-                self.forget(&client).await;
+            if sends == MAX_SENDS || !error.is_transient() {
+                return Err(error);
             }
-            if sends == MAX_SENDS || !(lost || is_transient(&error)) {
-                return Err(DatabaseError::Statement(error));
+            tracing::warn!(%error, sends, "a statement is sent again");
+            if matches!(error, DatabaseError::Connect(_)) {
+                sleep(BACKOFF * sends).await;
             }
             sends += 1;
         }
+    }
+
+    async fn send(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DatabaseError> {
+        let (client, reused) = self.client().await?;
+        let mut suspicion = Suspicion { database: self, client: &client, confirmed: true };
+        let patience = if reused { REUSED_TIMEOUT } else { STATEMENT_TIMEOUT };
+        let answer =
+            timeout(patience, client.query_typed(sql, params)).await.map_err(|_| DatabaseError::Timeout(patience))?;
+        // The server answered, if only to refuse: the connection is good.
+        suspicion.confirmed = answer.as_ref().is_err_and(|error| error.as_db_error().is_none());
+        answer.map_err(|error| DatabaseError::Statement(Cause::of(&error)))
     }
 
     /// A connection of its own, for work that needs a session: migrations.
@@ -111,45 +174,46 @@ impl Database {
         let (client, connection) = timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_| DatabaseError::Timeout(CONNECT_TIMEOUT))?
-            .map_err(DatabaseError::Connect)?;
+            .map_err(|error| DatabaseError::Connect(Cause::of(&error)))?;
         #[expect(clippy::disallowed_methods, reason = "drives the socket; frozen and thawed together with its user")]
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "the PostgreSQL connection ended");
+                tracing::debug!(error = %Cause::of(&error), "the PostgreSQL connection ended");
             }
         });
         Ok(client)
     }
 
-    async fn client(&self) -> Result<Arc<Client>, DatabaseError> {
-        let mut current = self.current.lock().await;
-        if let Some(client) = current.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(Arc::clone(client));
+    /// The connection, and whether it was there already.
+    async fn client(&self) -> Result<(Arc<Client>, bool), DatabaseError> {
+        let _turn = self.opening.lock().await;
+        if let Some(client) = self.current().as_ref().filter(|client| !client.is_closed()) {
+            return Ok((Arc::clone(client), true));
         }
         let client = Arc::new(self.dedicated().await?);
-        *current = Some(Arc::clone(&client));
-        Ok(client)
+        *self.current() = Some(Arc::clone(&client));
+        Ok((client, false))
     }
 
-    async fn forget(&self, client: &Arc<Client>) {
-        let mut current = self.current.lock().await;
-        if current.as_ref().is_some_and(|held| Arc::ptr_eq(held, client)) {
-            *current = None;
-        }
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The server undid the statement and says that it may be tried again.
-fn is_transient(error: &tokio_postgres::Error) -> bool {
-    matches!(
-        error.code(),
-        Some(
-            &SqlState::T_R_DEADLOCK_DETECTED
-                | &SqlState::T_R_SERIALIZATION_FAILURE
-                | &SqlState::ADMIN_SHUTDOWN
-                | &SqlState::CRASH_SHUTDOWN
-        )
-    )
+/// Forgets a connection that did not answer, also where whoever asked has stopped waiting.
+struct Suspicion<'a> {
+    database: &'a Database,
+    client: &'a Arc<Client>,
+    confirmed: bool,
+}
+
+impl Drop for Suspicion<'_> {
+    fn drop(&mut self) {
+        let mut current = self.database.current();
+        if self.confirmed && current.as_ref().is_some_and(|held| Arc::ptr_eq(held, self.client)) {
+            *current = None;
+        }
+    }
 }
 
 /// Parameters that tokio-postgres knows and that may stand in a shared connection string.

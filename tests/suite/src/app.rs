@@ -42,7 +42,6 @@ impl App {
             ("AZURE_TIMEOUT_MS", "8000".to_owned()),
             ("OPENAI_TIMEOUT_MS", "8000".to_owned()),
             ("REQUEST_DEADLINE_MS", "25000".to_owned()),
-            ("RESERVATION_LEASE_MS", "2000".to_owned()),
             ("LOG_LEVEL", "info".to_owned()),
         ];
         let mut env: BTreeMap<_, _> = stores.env().into_iter().collect();

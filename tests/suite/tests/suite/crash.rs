@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use huntaze_tests::{App, eventually};
+use huntaze_tests::{App, Proxy};
 use huntaze_world::{Fault, Provider};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -16,9 +16,28 @@ async fn only_workflow(app: &App) -> Result<String> {
     Ok(text(&app.stores.row("SELECT id FROM orchestrator.workflows", &[]).await?["id"]).to_owned())
 }
 
+/// Time passes: every reservation that is held has run out.
+async fn run_out(app: &App) -> Result<()> {
+    let expired =
+        "UPDATE orchestrator.reservations SET expires_at = now() - interval '1 second' WHERE settled_at IS NULL";
+    ensure!(app.stores.execute(expired, &[]).await? > 0, "nothing is held");
+    Ok(())
+}
+
+/// An app whose functions reach PostgreSQL through a proxy.
+async fn behind_a_proxy() -> Result<(App, Proxy)> {
+    let app = App::start().await?;
+    let mut url = reqwest::Url::parse(&app.env()["DATABASE_URL"])?;
+    let target = (url.host_str().unwrap(), url.port().unwrap());
+    let proxy = Proxy::to(tokio::net::lookup_host(target).await?.next().unwrap()).await?;
+    url.set_port(Some(proxy.addr().port())).unwrap();
+    let app = app.set("DATABASE_URL", url.as_str());
+    Ok((app, proxy))
+}
+
 #[tokio::test]
 async fn design_no_crash_can_separate_a_call_from_its_reservation() -> Result<()> {
-    let app = App::start().await?.set("RESERVATION_LEASE_MS", "1500").set("LEDGER_SWEEP_GRACE_MS", "1");
+    let app = App::start().await?.set("LEDGER_SWEEP_GRACE_MS", "1");
     let hybrid = app.function("campaigns-hybrid")?;
     let (status, sweeper) = (app.function("campaigns-status")?, app.function("ledger-sweeper")?);
     app.world.fault(Fault::status(500).on(Provider::Azure));
@@ -34,13 +53,10 @@ async fn design_no_crash_can_separate_a_call_from_its_reservation() -> Result<()
     let outcomes: Vec<_> = view["attempts"].as_array().unwrap().iter().map(|a| text(&a["outcome"])).collect();
     assert_eq!(outcomes, ["failed", "pending"]);
 
-    // The reservation runs out, and only then the sweep takes the call for lost.
-    let settled = eventually(BOUND, async || {
-        let swept = sweeper.invoke(&json!({}), BOUND).await?;
-        ensure!(swept["settled"] == 1, "{swept}");
-        Ok(swept)
-    });
-    settled.await?;
+    // Only once the reservation has run out, the sweep takes the call for lost.
+    assert_eq!(sweeper.invoke(&json!({}), BOUND).await?["settled"], 0);
+    run_out(&app).await?;
+    assert_eq!(sweeper.invoke(&json!({}), BOUND).await?["settled"], 1);
     let view = status.http(status_of("ana", &workflow)).await?.body["data"].take();
     let lost = &view["attempts"][1];
     assert_eq!(
@@ -86,12 +102,84 @@ async fn a_crash_between_settlement_and_projection_leaves_a_ledger_that_the_swee
 }
 
 #[tokio::test]
-async fn a_ledger_that_is_away_does_not_hold_up_the_answer() -> Result<()> {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let app = App::start().await?.set("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{closed}"));
+async fn a_ledger_that_is_silent_or_away_does_not_hold_up_the_answer() -> Result<()> {
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let away = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    for address in [silent.local_addr()?, away] {
+        let app = App::start().await?.set("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{address}"));
+        let hybrid = app.function("campaigns-hybrid")?;
+        let event = campaign("ana", &brief("content_planning", &["onlyfans"])).event();
+        // The function has six seconds in all, and is killed after them.
+        let answer = hybrid.invoke(&event, Duration::from_secs(6)).await?;
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_is_replaced() -> Result<()> {
+    let (app, proxy) = behind_a_proxy().await?;
     let hybrid = app.function("campaigns-hybrid")?;
-    let response = hybrid.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?;
+    let request = || campaign("ana", &brief("message_generation", &["onlyfans"]));
+    assert_eq!(hybrid.http(request()).await?.status, 200);
+    proxy.silence();
+    let response = hybrid.http(request()).await?;
     assert_eq!(response.status, 200, "{}", response.body);
+    assert_eq!(app.stores.row("SELECT count(*) AS n FROM orchestrator.workflows", &[]).await?, json!({"n": 2}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn design_a_lost_reply_of_the_store_is_not_a_second_workflow_or_charge() -> Result<()> {
+    let (app, proxy) = behind_a_proxy().await?;
+    let hybrid = app.function("campaigns-hybrid")?;
+    let request = |key: &str| campaign("ana", &brief("content_planning", &["onlyfans"])).idempotency_key(key);
+
+    // The answer to `begin` is lost.
+    hybrid.ready().await?;
+    proxy.lose_the_next_answer();
+    let response = hybrid.http(request("k1")).await?;
+    assert_eq!(response.status, 200, "{}", response.body);
+
+    // The answer to `advance` is lost.
+    app.world.fault(Fault::Gate.on(Provider::Azure));
+    let under_way = hybrid.start_http(request("k2"));
+    app.world.wait_for_calls(2, BOUND).await?;
+    proxy.lose_the_next_answer();
+    app.world.release();
+    let response = under_way.response().await?;
+    assert_eq!(response.status, 200, "{}", response.body);
+
+    let stored = "SELECT count(*) AS workflows, (SELECT count(*) FROM orchestrator.attempts) AS attempts,
+                         (SELECT count(*) FROM orchestrator.reservations WHERE settled_at IS NULL) AS held,
+                         bool_and(status = 'completed') AS completed,
+                         sum(cost) = (SELECT sum(cost) FROM orchestrator.attempts) AS even FROM orchestrator.workflows";
+    let expected = json!({"workflows": 2, "attempts": 2, "held": 0, "completed": true, "even": true});
+    assert_eq!(app.stores.row(stored, &[]).await?, expected);
+    assert_eq!(app.world.calls().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn messages_that_a_crash_left_are_all_booked() -> Result<()> {
+    let app = App::start().await?.set("LEDGER_SWEEP_GRACE_MS", "1");
+    let hybrid = app.function("campaigns-hybrid")?;
+    app.world.fault(Fault::Gate.on(Provider::OpenAi).always());
+    let body = brief("campaign_execution", &["onlyfans", "instagram", "reddit"]);
+    let _lost = hybrid.start_http(campaign("ana", &body));
+    // The plan, and the three messages side by side.
+    app.world.wait_for_calls(4, BOUND).await?;
+    hybrid.kill().await?;
+    run_out(&app).await?;
+    let sweeper = app.function("ledger-sweeper")?;
+    assert_eq!(sweeper.invoke(&json!({}), BOUND).await?["settled"], 3);
+    // What one sweep settles, the next brings into the ledger.
+    assert_eq!(sweeper.invoke(&json!({}), BOUND).await?["failed"], 0);
+    let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
+    let stored = "SELECT sum(cost)::text AS cost, (SELECT cost::text FROM orchestrator.workflows) AS workflow FROM orchestrator.attempts";
+    let stored = app.stores.row(stored, &[]).await?;
+    assert_eq!((entries.len(), usd(&stored["cost"])), (4, usd(&stored["workflow"])));
+    assert_eq!(rollup_cost(&rollups, "user#ana#", "day"), usd(&stored["cost"]));
     Ok(())
 }
 
@@ -112,11 +200,12 @@ async fn a_connection_that_died_while_the_environment_was_frozen_is_opened_again
 
 #[tokio::test]
 async fn a_late_settlement_does_not_undo_the_sweeps() -> Result<()> {
-    let app = App::start().await?.set("RESERVATION_LEASE_MS", "1");
+    let app = App::start().await?;
     let hybrid = app.function("campaigns-hybrid")?;
     app.world.fault(Fault::Gate.on(Provider::Azure));
     let under_way = hybrid.start_http(campaign("ana", &brief("content_planning", &["onlyfans"])));
     app.world.wait_for_calls(1, BOUND).await?;
+    run_out(&app).await?;
     assert_eq!(app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?["settled"], 1);
     let before = app
         .stores

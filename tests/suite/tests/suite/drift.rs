@@ -15,6 +15,22 @@ fn folders(path: &str) -> Result<BTreeSet<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
+/// Function, method and path of every HTTP route of the template.
+pub(crate) fn routes() -> Result<Vec<(String, String, String)>> {
+    let template = fs::read_to_string(root().join("template.yaml"))?;
+    let (mut function, mut routes) = (String::new(), Vec::new());
+    for line in template.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("BuildProperties: {Binary: ") {
+            function = name.trim_end_matches('}').to_owned();
+        } else if let Some((_, route)) = line.split_once("ApiId: !Ref HttpApi, Method: ") {
+            let (method, path) =
+                route.trim_end_matches('}').split_once(", Path: ").context("a route without a path")?;
+            routes.push((function.clone(), method.to_owned(), path.to_owned()));
+        }
+    }
+    Ok(routes)
+}
+
 #[test]
 fn every_function_is_in_the_template_and_has_events() -> Result<()> {
     let functions = folders("functions")?;

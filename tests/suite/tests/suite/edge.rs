@@ -11,12 +11,14 @@ use crate::support::{HYBRID, STATUS, brief, campaign, text};
 #[tokio::test]
 async fn every_route_but_health_needs_a_session() -> Result<()> {
     let app = App::start().await?;
-    let requests = [
-        ("campaigns-hybrid", Request::post(HYBRID).json(&brief("content_planning", &["onlyfans"]))),
-        ("campaigns-status", Request::get(STATUS)),
-    ];
-    for (name, request) in requests {
-        let function = app.function(name)?;
+    let routes = crate::drift::routes()?;
+    assert!(routes.len() >= 3, "{routes:?}");
+    for (name, method, path) in routes {
+        if name == "health" {
+            continue;
+        }
+        let function = app.function(&name)?;
+        let request = if method == "GET" { Request::get(&path) } else { Request::post(&path).json(&json!({})) };
         for request in [request.clone(), request.clone().bearer("not-a-token"), request.bearer("a.b.c.d.e")] {
             let response = function.http(request).await?;
             assert_eq!(response.status, 401, "{name}: {}", response.body);
@@ -143,6 +145,25 @@ async fn what_comes_later_is_refused_honestly_and_costs_nothing() -> Result<()> 
     }
     assert!(app.world.calls().is_empty());
     assert_eq!(app.stores.rows("SELECT id FROM orchestrator.workflows", &[]).await?, Vec::<Value>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_store_says_of_a_failing_row_is_not_in_a_log() -> Result<()> {
+    let app = App::start().await?;
+    // The server's message for this quotes the whole row.
+    app.stores.execute("ALTER TABLE orchestrator.workflows ADD CHECK (request_id <> 'req-7')", &[]).await?;
+    let hybrid = app.function("campaigns-hybrid")?;
+    let body = json!({"type": "content_planning", "platforms": ["onlyfans"], "data": {"theme": "a very secret theme"}});
+    let response = hybrid.http(campaign("ana-in-person", &body).header("x-request-id", "req-7")).await?;
+    assert_eq!((response.status, &response.body["code"]), (500, &json!("internal")));
+    let logs = eventually(Duration::from_secs(10), async || {
+        let logs = hybrid.logs();
+        ensure!(logs.contains("SQLSTATE 23514"), "{logs}");
+        Ok(logs)
+    });
+    let said = format!("{}{}", logs.await?, response.body);
+    assert!(!said.contains("a very secret theme") && !said.contains("ana-in-person"), "{said}");
     Ok(())
 }
 

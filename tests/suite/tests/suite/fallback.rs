@@ -134,3 +134,68 @@ async fn both_providers_down_is_one_failed_workflow_with_both_attempts() -> Resu
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_wrong_key_or_deployment_of_ours_is_no_outage() -> Result<()> {
+    for status in [401, 403, 404] {
+        let app = App::start().await?;
+        app.world.fault(Fault::status(status).on(Provider::Azure));
+        assert_fell_back(&answered_by_openai(&app).await?, "misconfigured", "failed", "failed");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_a_provider_rejects_is_not_to_be_sent_again() -> Result<()> {
+    let app = App::start().await?;
+    app.world.fault(Fault::status(400).on(Provider::Azure));
+    let response =
+        app.function("campaigns-hybrid")?.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?;
+    assert_eq!((response.status, &response.body["code"]), (400, &json!("invalid_request")), "{}", response.body);
+    assert_eq!((response.header("retry-after"), app.world.calls().len()), ("", 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_has_no_time_is_not_made_and_costs_nothing() -> Result<()> {
+    let app = App::start().await?;
+    // The gateway took the request 28.4 seconds ago.
+    let old = huntaze_tests::now() - Duration::from_millis(28_400);
+    let request = campaign("ana", &brief("content_planning", &["onlyfans"])).received_at(old);
+    let response = app.function("campaigns-hybrid")?.http(request).await?;
+    assert_eq!((response.status, &response.body["code"]), (503, &json!("provider_unavailable")), "{}", response.body);
+    assert!(app.world.calls().is_empty());
+    assert!(app.stores.rows("SELECT id FROM orchestrator.attempts", &[]).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_failed_message_of_a_campaign_leaves_every_call_settled() -> Result<()> {
+    let app = App::start().await?;
+    // A refusal of one message; the others answer.
+    let refusal = Fault::ContentFilter { stage: huntaze_world::FilterStage::Prompt };
+    app.world.fault(refusal.on(Provider::OpenAi).containing("instagram"));
+    let body = brief("campaign_execution", &["onlyfans", "instagram", "reddit"]);
+    let response = app.function("campaigns-hybrid")?.http(campaign("ana", &body)).await?;
+    assert_eq!((response.status, &response.body["code"]), (422, &json!("compliance_violation")), "{}", response.body);
+    let workflow = text(&response.body["workflowId"]).to_owned();
+    let view = app.function("campaigns-status")?.http(status_of("ana", &workflow)).await?.body["data"].take();
+    let mut ends: Vec<_> = view["attempts"].as_array().unwrap().iter().map(|a| text(&a["outcome"])).collect();
+    ends.sort_unstable();
+    assert_eq!((&view["status"], ends), (&json!("failed"), vec!["failed", "succeeded", "succeeded", "succeeded"]));
+    let held =
+        app.stores.rows("SELECT attempt_id FROM orchestrator.reservations WHERE settled_at IS NULL", &[]).await?;
+    assert!(held.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_text_that_met_its_bound_is_marked() -> Result<()> {
+    let app = App::start().await?;
+    let long = "word ".repeat(4_000);
+    app.world.fault(Fault::text(long).on(Provider::Azure));
+    let response =
+        app.function("campaigns-hybrid")?.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?;
+    assert_eq!((response.status, &response.body["data"]["contents"][0]["truncated"]), (200, &json!(true)));
+    Ok(())
+}

@@ -49,7 +49,9 @@ async fn one_provider_of_two_is_degraded_and_none_is_unhealthy() -> Result<()> {
 async fn a_provider_that_hangs_does_not_hold_up_the_answer() -> Result<()> {
     let app = App::start().await?;
     app.world.fault(Fault::Hang.on(Provider::OpenAi).for_models());
-    assert_eq!(health(&app).await?.body["status"], "degraded");
+    let response = health(&app).await?;
+    assert_eq!(response.body["status"], "degraded");
+    assert!(response.body["checks"]["openaiProvider"]["latency"].as_u64().unwrap() < 5_000);
     Ok(())
 }
 
@@ -82,5 +84,14 @@ async fn a_configuration_that_cannot_be_used_is_unhealthy() -> Result<()> {
     }
     let unpriced = App::start().await?.set("ROLE_PLANNER", "azure:gpt-4-turbo=gpt-99");
     assert_eq!(health(&unpriced).await?.status, 503);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_provider_that_is_not_configured_is_not_missed() -> Result<()> {
+    let app = App::start().await?.unset("OPENAI_API_KEY");
+    let response = health(&app).await?;
+    assert_eq!((response.status, &response.body["status"]), (200, &json!("healthy")), "{}", response.body);
+    assert_eq!(response.body["checks"]["openaiProvider"]["message"], "not configured");
     Ok(())
 }

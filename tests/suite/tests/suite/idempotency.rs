@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use huntaze_tests::App;
+use huntaze_tests::{App, Response};
 use huntaze_world::{Fault, Provider};
 use serde_json::json;
 
@@ -87,6 +87,10 @@ async fn a_failed_workflow_fails_again_under_its_key_without_a_call() -> Result<
     assert_eq!((first.status, again.status), (503, 503));
     assert_eq!(first.body["workflowId"], again.body["workflowId"]);
     assert_eq!(app.world.calls().len(), 2);
+    // To wait and come again with this key would be in vain.
+    let headers =
+        |response: &Response| ["retry-after", "idempotent-replayed"].map(|name| response.header(name).to_owned());
+    assert_eq!((headers(&first), headers(&again)), (["30", ""].map(str::to_owned), ["", "true"].map(str::to_owned)));
     Ok(())
 }
 
@@ -94,7 +98,7 @@ async fn a_failed_workflow_fails_again_under_its_key_without_a_call() -> Result<
 async fn a_key_that_is_no_key_is_refused() -> Result<()> {
     let app = App::start().await?;
     let hybrid = app.function("campaigns-hybrid")?;
-    for key in ["", "two words", &"x".repeat(129)] {
+    for key in ["", "two words", "one,two", &"x".repeat(129)] {
         let request = campaign("ana", &brief("content_planning", &["onlyfans"])).idempotency_key(key);
         let response = hybrid.http(request).await?;
         assert_eq!(

@@ -93,6 +93,8 @@ async fn a_faulty_query_is_told_which_parameter() -> Result<()> {
         ("status", "done"),
         ("cursor", "!!"),
         ("cursor", "MTIz"),
+        // -009998-01-01T00:00:00Z wf_x
+        ("cursor", "LTAwOTk5OC0wMS0wMVQwMDowMDowMFogd2ZfeA"),
         ("workflowId", "a b"),
         ("userId", "ä"),
     ] {
