@@ -244,10 +244,11 @@ fn replay(existing: ExistingWorkflow, parsed: &ParsedRequest) -> Result<Answer, 
     if existing.body_hash != parsed.body_hash {
         return Err(RunError::Mismatch);
     }
-    let result = match (existing.result, existing.error) {
-        (Some(result), _) => Ok(result),
-        (None, Some(error)) => Err(error),
-        (None, None) => return Err(RunError::InFlight(existing.id)),
+    let result = match (existing.status, existing.result, existing.error) {
+        (WorkflowStatus::Completed, Some(result), _) => Ok(result),
+        (WorkflowStatus::Failed, _, Some(error)) => Err(error),
+        // Also one that has failed already and still waits for the calls beside the one that did.
+        _ => return Err(RunError::InFlight(existing.id)),
     };
     Ok(Answer { workflow_id: existing.id, result, replayed: true })
 }
