@@ -20,7 +20,7 @@ use crate::App;
 const SETTLEMENT: Duration = Duration::from_millis(1_500);
 /// When a client may look again for a request that is in flight: a typical answer takes some seconds.
 const IN_FLIGHT_RETRY: Duration = Duration::from_secs(2);
-/// When a client may come again after both providers failed: the breaker's 30 s of the design.
+/// When a client may come again after both providers failed.
 const PROVIDER_RETRY: Duration = Duration::from_secs(30);
 
 impl Route for App {
@@ -119,10 +119,9 @@ fn failed(error: WorkflowError, workflow: &WorkflowId, replayed: Option<(HeaderN
         // To come again with the same key would get this answer for ever.
         detail.push_str("; this is the answer of its Idempotency-Key, use a new one to try again");
     }
-    let fresh_outage = code == ErrorCode::ProviderUnavailable && replayed.is_none();
     let mut problem = Problem::new(code, detail).with("workflowId", workflow.as_str());
     problem.headers.extend(replayed);
-    problem.retry_after = fresh_outage.then_some(PROVIDER_RETRY);
+    problem.retry_after = (code == ErrorCode::ProviderUnavailable).then_some(PROVIDER_RETRY);
     if let Some(limit) = limit { problem.with("limit", limit) } else { problem }
 }
 

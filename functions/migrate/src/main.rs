@@ -28,8 +28,9 @@ impl Task for App {
         client.query_typed("SELECT pg_advisory_lock($1)", &[(&LOCK, Type::INT8)]).await?;
         let applied = migrate(&mut client).await;
         // By hand: a frozen environment would keep its connection, and with it the lock.
-        client.query_typed("SELECT pg_advisory_unlock($1)", &[(&LOCK, Type::INT8)]).await?;
+        let unlocked = client.query_typed("SELECT pg_advisory_unlock($1)", &[(&LOCK, Type::INT8)]).await;
         let applied = applied?;
+        unlocked?;
         tracing::info!(?applied, "migrated");
         Ok(json!({"applied": applied}))
     }

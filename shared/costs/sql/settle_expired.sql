@@ -1,5 +1,5 @@
 -- Settles attempts whose reservation has run out, at their bound. $1: how many at the most. Returns how many.
--- Locks an attempt before its reservation and its workflow, as advance.sql does, so the two cannot deadlock.
+-- Whoever ends an attempt holds its row first, here and in advance.sql; its reservation and workflow come after.
 WITH due AS (
     SELECT a.id
       FROM orchestrator.reservations r JOIN orchestrator.attempts a ON a.id = r.attempt_id
@@ -25,8 +25,8 @@ WITH due AS (
            provider_states = w.provider_states || (SELECT jsonb_object_agg(p, 'failed') FROM unnest(b.providers) p),
            completed_at = coalesce(w.completed_at, now()),
            status = CASE WHEN w.status = 'running' THEN 'failed' ELSE w.status END,
-           error = CASE WHEN w.status <> 'running' THEN w.error ELSE jsonb_build_object('code', 'internal', 'detail',
-               'the request was interrupted; its last calls are booked at their upper bounds') END
+           error = CASE WHEN w.status <> 'running' THEN w.error ELSE coalesce(w.error, jsonb_build_object('code', 'internal',
+               'detail', 'the request was interrupted; its last calls are booked at their upper bounds')) END
       FROM booked b
      WHERE w.id = b.workflow_id
 )

@@ -7,7 +7,7 @@ use huntaze_domain::ids::AttemptId;
 use huntaze_domain::provider::{Provider, TokenUsage};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::prompt::Chat;
@@ -65,7 +65,8 @@ pub enum Failure {
     RateLimited,
     /// 5xx, or 408.
     Server,
-    /// 401, 403 or 404: our key, permission or deployment is wrong. Another provider has its own.
+    /// 3xx, 401, 403, 404, or a 400 about a parameter: our endpoint, key, permission or deployment is wrong. Another provider
+    /// has its own.
     Misconfigured,
     /// Another 4xx: the same request would be refused again.
     Rejected,
@@ -172,7 +173,7 @@ impl Providers {
         let Some((request, limit)) = self.chat_request(candidate, attempt) else {
             return CallEnd::not_sent(Failure::NotConfigured);
         };
-        let body = json!({"model": candidate.model, "messages": chat, "max_completion_tokens": max_output_tokens});
+        let body = json!({"model": candidate.model, "messages": chat, limit_name(&candidate.model): max_output_tokens});
         let exchange = async {
             let response = request.json(&body).send().await.map_err(|error| transport_failure(&error))?;
             let status = response.status();
@@ -237,6 +238,12 @@ impl OpenAi {
     }
 }
 
+/// How a model's bound of output tokens is called. Older models know the older name at every API version; the newer ones,
+/// which also count hidden reasoning, take only the newer.
+fn limit_name(model: &str) -> &'static str {
+    if model.starts_with("gpt-3.5") || model.starts_with("gpt-4") { "max_tokens" } else { "max_completion_tokens" }
+}
+
 fn transport_failure(error: &reqwest::Error) -> CallEnd {
     if error.is_connect() || error.is_builder() {
         CallEnd::failed(Failure::Connect, Billing::Nothing, None)
@@ -261,7 +268,8 @@ async fn read_bounded(mut response: Response) -> Option<Vec<u8>> {
 struct Completion {
     #[serde(default)]
     choices: Vec<Choice>,
-    usage: Option<Usage>,
+    /// Read by itself: a text whose usage is odd is still a text.
+    usage: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -297,6 +305,7 @@ struct ErrorBody {
 #[derive(Deserialize)]
 struct ErrorDetail {
     code: Option<String>,
+    message: Option<String>,
     innererror: Option<InnerError>,
 }
 
@@ -308,6 +317,10 @@ struct InnerError {
 /// Reads an answer: the same answer always means the same.
 fn interpret(provider: Provider, status: StatusCode, body: Option<&[u8]>) -> CallEnd {
     let end = |failure, billing| CallEnd::failed(failure, billing, Some(status.as_u16()));
+    let misconfigured = || {
+        tracing::error!(provider = provider.as_str(), status = status.as_u16(), "endpoint, key or deployment is wrong");
+        end(Failure::Misconfigured, Billing::Nothing)
+    };
     match status.as_u16() {
         200..=299 => CallEnd { http_status: Some(status.as_u16()), ..interpret_success(body) },
         429 => end(Failure::RateLimited, Billing::Nothing),
@@ -319,16 +332,18 @@ fn interpret(provider: Provider, status: StatusCode, body: Option<&[u8]>) -> Cal
             let billing = if provider == Provider::Azure { Billing::Unknown } else { Billing::Nothing };
             end(Failure::Refused, billing)
         }
-        401 | 403 | 404 => {
-            tracing::error!(
-                provider = provider.as_str(),
-                status = status.as_u16(),
-                "key, permission or deployment is wrong"
-            );
-            end(Failure::Misconfigured, Billing::Nothing)
-        }
+        // A redirect is an endpoint that is not the API's.
+        300..=399 | 401 | 403 | 404 => misconfigured(),
+        400 if body.is_some_and(is_unknown_parameter) => misconfigured(),
         _ => end(Failure::Rejected, Billing::Nothing),
     }
+}
+
+/// The deployment does not know what we ask of it: no fault of the request.
+fn is_unknown_parameter(body: &[u8]) -> bool {
+    let Ok(ErrorBody { error }) = serde_json::from_slice(body) else { return false };
+    matches!(error.code.as_deref(), Some("unsupported_parameter" | "unknown_parameter" | "OperationNotSupported"))
+        || error.message.is_some_and(|message| message.starts_with("Unrecognized request argument"))
 }
 
 /// Azure says `content_filter`, OpenAI `invalid_prompt` or `content_policy_violation`.
@@ -343,6 +358,7 @@ fn interpret_success(body: Option<&[u8]>) -> CallEnd {
     let Some(Completion { choices, usage }) = completion else {
         return CallEnd::failed(Failure::InvalidAnswer, Billing::Unknown, None);
     };
+    let usage = usage.and_then(|usage| serde_json::from_value::<Usage>(usage).ok());
     let billing = usage.map_or(Billing::Unknown, |usage| {
         Billing::Usage(TokenUsage {
             input_tokens: usage.prompt_tokens,
@@ -385,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_text_without_usage_is_not_free() {
-        for usage in ["", r#","usage":null"#] {
+        for usage in ["", r#","usage":null"#, r#","usage":{"prompt_tokens":-1}"#] {
             let body = format!(r#"{{"choices":[{{"message":{{"content":"hi"}}}}]{usage}}}"#);
             assert_eq!(read(Provider::OpenAi, 200, &body).billing, Billing::Unknown);
         }
@@ -394,6 +410,7 @@ mod tests {
     #[test]
     fn what_is_known_of_the_billing_follows_the_status() {
         for (status, failure, billing) in [
+            (301, Failure::Misconfigured, Billing::Nothing),
             (429, Failure::RateLimited, Billing::Nothing),
             (500, Failure::Server, Billing::Nothing),
             (503, Failure::Server, Billing::Nothing),
@@ -411,6 +428,14 @@ mod tests {
             let end = read(Provider::OpenAi, 200, body);
             assert_eq!((end.result, end.billing), (Err(Failure::InvalidAnswer), Billing::Unknown), "{body}");
         }
+    }
+
+    #[test]
+    fn a_parameter_that_a_deployment_does_not_know_is_our_fault() {
+        let body = r#"{"error":{"message":"Unrecognized request argument supplied: max_tokens","code":null}}"#;
+        assert_eq!(read(Provider::Azure, 400, body).result, Err(Failure::Misconfigured));
+        assert_eq!(limit_name("gpt-4-turbo"), "max_tokens");
+        assert_eq!(limit_name("gpt-5.1"), "max_completion_tokens");
     }
 
     #[test]

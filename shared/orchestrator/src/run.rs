@@ -1,8 +1,10 @@
 //! Drives one request: accept, call, settle, fall back, answer, all under one deadline.
 //!
 //! The first step (the plan, or the only text) is called alone; the steps that follow need nothing but the plan and are
-//! called side by side. Whatever ends, one place decides what follows ([`Run::next`]) and one statement keeps it.
+//! called side by side. Whatever ends, one place decides what follows and one statement keeps it.
+//! Calls go on while an earlier one's end is being kept, and are never dropped: what was begun is settled.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -267,10 +269,23 @@ struct Ended {
     duration: Duration,
 }
 
+/// The end of a call as it is to be kept: decided, not written yet.
+struct Decision {
+    attempt: AttemptIntent,
+    settlement: Settlement,
+    failure: Option<&'static str>,
+    http_status: Option<u16>,
+    duration: Duration,
+    state: State,
+    following: Vec<Launch>,
+}
+
 /// What a workflow waits for.
 enum Event {
     /// A call ended.
     Ended(Box<Ended>),
+    /// A decision is written, or could not be.
+    Written(Box<Decision>, Result<(), StoreError>),
     /// A ledger entry is written, or left to the sweep.
     Projected,
 }
@@ -291,6 +306,8 @@ struct Run<'a> {
     /// The bounds of the calls that are under way, by provider.
     held: Vec<(Provider, Usd)>,
     sequence: u16,
+    /// The store failed: nothing new is called, what is under way is still settled.
+    broken: Option<StoreError>,
 }
 
 impl<'a> Run<'a> {
@@ -305,28 +322,59 @@ impl<'a> Run<'a> {
         };
         let texts = vec![None; route.steps.len()];
         let (id, booked, held) = (WorkflowId::generate(), Vec::new(), Vec::new());
-        Self { orchestrator, request, route, id, state, texts, booked, spent: Usd::ZERO, held, sequence: 0 }
+        let (spent, sequence, broken) = (Usd::ZERO, 0, None);
+        Self { orchestrator, request, route, id, state, texts, booked, spent, held, sequence, broken }
     }
 
-    /// Calls until there is an answer or no way on; each end settles one attempt and reserves those that follow it.
+    /// Calls until there is an answer or no way on. Decisions are written one after the other, in the order they were made.
     async fn drive(&mut self, first: Launch) -> Result<Result<Value, WorkflowError>, RunError> {
-        let (orchestrator, answer_by) = (self.orchestrator, self.request.answer_by);
-        let mut work = Work::new();
+        let (mut work, mut decisions, mut writing) = (Work::new(), VecDeque::new(), false);
         work.push(self.call(first));
         while let Some(event) = work.next().await {
-            let Event::Ended(ended) = event else { continue };
-            let (entry, following) = self.settle(*ended).await?;
-            for launch in following {
-                work.push(self.call(launch));
+            match event {
+                Event::Ended(ended) => decisions.push_back(self.decide(*ended)),
+                Event::Written(decision, Ok(())) => {
+                    writing = false;
+                    work.push(self.project(&decision));
+                    decision.following.into_iter().for_each(|launch| work.push(self.call(launch)));
+                }
+                Event::Written(_, Err(error)) => {
+                    writing = false;
+                    self.broken.get_or_insert(error);
+                }
+                Event::Projected => {}
             }
-            work.push(Box::pin(async move {
-                orchestrator.project(entry, answer_by).await;
-                Event::Projected
-            }));
+            if !writing && let Some(decision) = decisions.pop_front() {
+                writing = true;
+                work.push(self.write(decision));
+            }
         }
-        Ok(match self.state.error.take() {
-            Some(error) => Err(error),
-            None => Ok(self.state.result.take().unwrap_or_default()),
+        drop(work);
+        match (self.broken.take(), self.state.error.take()) {
+            (Some(store), _) => Err(store.into()),
+            (None, Some(error)) => Ok(Err(error)),
+            (None, None) => Ok(Ok(self.state.result.take().unwrap_or_default())),
+        }
+    }
+
+    fn write(&self, decision: Decision) -> Pin<Box<dyn Future<Output = Event> + Send + 'a>> {
+        let orchestrator = self.orchestrator;
+        Box::pin(async move {
+            let Decision { attempt, settlement, failure, http_status, duration, state, following } = &decision;
+            let attempts: Vec<_> = following.iter().map(|launch| &launch.attempt).collect();
+            let (settlement, failure, http_status, duration) = (*settlement, *failure, *http_status, *duration);
+            let end = AttemptEnd { attempt, settlement, failure, http_status, duration };
+            let written = store::advance(&orchestrator.database, &end, state, &attempts, orchestrator.lease).await;
+            Event::Written(Box::new(decision), written)
+        })
+    }
+
+    fn project(&self, decision: &Decision) -> Pin<Box<dyn Future<Output = Event> + Send + 'a>> {
+        let (orchestrator, answer_by) = (self.orchestrator, self.request.answer_by);
+        let entry = LedgerEntry::of(&decision.attempt, decision.settlement, decision.duration);
+        Box::pin(async move {
+            orchestrator.project(entry, answer_by).await;
+            Event::Projected
         })
     }
 
@@ -336,10 +384,10 @@ impl<'a> Run<'a> {
         let plan = self.texts.first().and_then(Option::as_ref).filter(|_| routed.step.follows_plan);
         let plan = plan.map(|(text, _)| text.as_str());
         let chat = prompt::chat(routed.step.prompt, &self.request.parsed.intent, &routed.step.platforms, plan);
-        let cap = self.route.time_share(launch.step, launch.offer, self.remaining());
-        let providers = &self.orchestrator.providers;
+        let (route, providers, deadline) = (self.route, &self.orchestrator.providers, self.request.deadline);
         Box::pin(async move {
             let started = Instant::now();
+            let cap = route.time_share(launch.step, launch.offer, deadline.saturating_duration_since(started));
             let end = if cap < SHORTEST_CALL {
                 CallEnd::not_sent(Failure::Timeout)
             } else {
@@ -354,8 +402,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Books a call's end, decides what follows, and keeps both.
-    async fn settle(&mut self, ended: Ended) -> Result<(LedgerEntry, Vec<Launch>), RunError> {
+    /// Books a call's end and decides what follows.
+    fn decide(&mut self, ended: Ended) -> Decision {
         let Ended { launch: ended, end, duration } = ended;
         let failure = end.result.as_ref().err().copied();
         let settlement = ended.attempt.settle(end.outcome(), end.billing);
@@ -374,21 +422,25 @@ impl<'a> Run<'a> {
         }
 
         let following = self.next(&ended, failure);
-        if following.is_empty() && self.held.is_empty() {
+        // Where the store failed, what it did not get is the sweep's.
+        if following.is_empty() && self.held.is_empty() && self.broken.is_none() {
             self.finish();
         }
-        let attempts: Vec<_> = following.iter().map(|launch| &launch.attempt).collect();
-        let (failure, http_status) = (failure.map(Failure::as_str), end.http_status);
-        let stored = AttemptEnd { attempt: &ended.attempt, settlement, failure, http_status, duration };
-        let (database, lease) = (&self.orchestrator.database, self.orchestrator.lease);
-        store::advance(database, &stored, &self.state, &attempts, lease).await?;
-        Ok((LedgerEntry::of(&ended.attempt, settlement, duration), following))
+        Decision {
+            settlement,
+            failure: failure.map(Failure::as_str),
+            http_status: end.http_status,
+            duration,
+            state: self.state.clone(),
+            following,
+            attempt: ended.attempt,
+        }
     }
 
     /// Decides what follows the end of a call: the steps behind it, a fallback, or nothing. Once a part has failed for good,
     /// nothing new is called.
     fn next(&mut self, ended: &Launch, failure: Option<Failure>) -> Vec<Launch> {
-        if self.state.error.is_some() {
+        if self.state.error.is_some() || self.broken.is_some() {
             return Vec::new();
         }
         let decided = match failure {

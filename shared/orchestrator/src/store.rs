@@ -20,7 +20,7 @@ use crate::run::{State, WorkflowStatus};
 const BEGIN: &str = include_str!("../sql/begin.sql");
 const EXISTING: &str = include_str!("../sql/existing.sql");
 const ADVANCE: &str = include_str!("../sql/advance.sql");
-const SETTLED_AS: &str = "SELECT outcome, failure, cost FROM orchestrator.attempts WHERE id = $1";
+const ADVANCED: &str = include_str!("../sql/advanced.sql");
 
 /// A workflow that is to be accepted.
 pub struct NewWorkflow<'a> {
@@ -214,6 +214,7 @@ pub async fn advance(
         "output_tokens": settlement.usage.output_tokens, "cost": settlement.cost.to_string(),
         "estimated": settlement.estimated, "duration_ms": millis(end.duration),
     });
+    let ids: Vec<&str> = next.iter().map(|attempt| attempt.id.as_str()).collect();
     let columns = json_or_null(state);
     let (next, lease) = (Value::from_iter(next.iter().map(|attempt| attempt_row(attempt))), millis(lease));
     let params = [
@@ -223,20 +224,21 @@ pub async fn advance(
         (&lease as _, Type::INT8),
     ];
     let rows = database.query(ADVANCE, &params).await?;
-    let (settled, status) =
-        rows.first().map_or((0, None), |row| (row.get("settled"), row.get::<_, Option<&str>>("status")));
-    if settled == 1_i64 {
-        let moved = status == Some(state.status.as_str());
-        return if moved { Ok(()) } else { Err(StoreError::Fenced(id.to_owned())) };
+    let fenced = || StoreError::Fenced(id.to_owned());
+    let row = rows.first().ok_or_else(fenced)?;
+    let moved = |status: Option<&str>| status == Some(state.status.as_str());
+    if row.get::<_, i64>("settled") == 1 {
+        return if moved(row.get("status")) { Ok(()) } else { Err(fenced()) };
     }
-    // Either the statement had run already and its answer was lost, or the sweep was first.
-    let rows = database.query(SETTLED_AS, &[(&id, Type::TEXT)]).await?;
-    let ours = rows.first().is_some_and(|row| {
-        row.get::<_, &str>("outcome") == settlement.outcome.as_str()
-            && row.get::<_, Option<&str>>("failure") == end.failure
-            && row.get::<_, Option<Decimal>>("cost") == Some(settlement.cost.to_decimal())
-    });
-    if ours { Ok(()) } else { Err(StoreError::Fenced(id.to_owned())) }
+    // Either the statement had run already and its answer was lost, or somebody else was first.
+    let rows = database.query(ADVANCED, &[(&id, Type::TEXT), (&ids, Type::TEXT_ARRAY)]).await?;
+    let row = rows.first().ok_or_else(fenced)?;
+    let ours = row.get::<_, &str>("outcome") == settlement.outcome.as_str()
+        && row.get::<_, Option<&str>>("failure") == end.failure
+        && row.get::<_, Option<Decimal>>("cost") == Some(settlement.cost.to_decimal())
+        && moved(row.get("status"))
+        && usize::try_from(row.get::<_, i64>("reserved")) == Ok(ids.len());
+    if ours { Ok(()) } else { Err(fenced()) }
 }
 
 /// Where a provider stands in a workflow.

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ClientConfig;
 use tokio::time::{sleep, timeout};
@@ -23,9 +23,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A statement that takes longer is given up, and its connection with it. All of them touch a few rows by key.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same on a connection that was used before: it may have died in silence while the environment was frozen, and the
-/// statement can be sent again on a fresh one.
-const REUSED_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same on a connection that was idle: it may have died in silence while the environment was frozen, and the statement
+/// can be sent again on a fresh one.
+const SUSPECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that answered this long ago is taken for good.
+const TRUSTED_FOR: Duration = Duration::from_secs(2);
 /// How often a statement is sent at the most.
 const MAX_SENDS: u32 = 3;
 /// Before a connection that could not be opened is tried again; doubled each time. A failover's new server is there soon.
@@ -46,19 +48,21 @@ pub enum DatabaseError {
     /// The statement was refused or its connection was lost.
     #[error("PostgreSQL did not carry out a statement: {0}")]
     Statement(Cause),
-    /// No answer in time.
+    /// No answer in time, on a connection that was opened for it.
     #[error("PostgreSQL did not answer within {0:?}")]
     Timeout(Duration),
+    /// No answer in time, on a connection that was there before and may be dead.
+    #[error("a connection to PostgreSQL was silent for {0:?}")]
+    Silent(Duration),
 }
 
 impl DatabaseError {
     /// Whether the same statement may succeed on another connection.
     fn is_transient(&self) -> bool {
         match self {
-            Self::Url => false,
-            Self::Connect(_) => true,
             // A fresh connection that is silent will not be mended by another.
-            Self::Timeout(patience) => *patience == REUSED_TIMEOUT,
+            Self::Url | Self::Timeout(_) => false,
+            Self::Connect(_) | Self::Silent(_) => true,
             Self::Statement(cause) => cause.transient,
         }
     }
@@ -98,11 +102,40 @@ impl fmt::Display for Cause {
     }
 }
 
+/// The connection, and when it last answered.
+struct Held {
+    client: Arc<Client>,
+    /// The wall clock: the other may stand still while the environment is frozen.
+    answered: SystemTime,
+}
+
+impl Held {
+    fn is_trusted(&self) -> bool {
+        now().duration_since(self.answered).is_ok_and(|idle| idle < TRUSTED_FOR)
+    }
+}
+
+/// Since when a connection is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// It was opened for this statement.
+    No,
+    /// It answered a moment ago.
+    InUse,
+    /// It has not been used for a while.
+    Idle,
+}
+
+fn now() -> SystemTime {
+    #[expect(clippy::disallowed_methods, reason = "tells only how long a connection was idle")]
+    SystemTime::now()
+}
+
 /// A handle on the one connection of this environment.
 pub struct Database {
     config: Config,
     tls: MakeRustlsConnect,
-    current: Mutex<Option<Arc<Client>>>,
+    current: Mutex<Option<Held>>,
     /// Whoever opens the connection does it for all who wait.
     opening: tokio::sync::Mutex<()>,
 }
@@ -155,11 +188,11 @@ impl Database {
     }
 
     async fn send(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DatabaseError> {
-        let (client, reused) = self.client().await?;
+        let (client, kept) = self.client().await?;
         let mut suspicion = Suspicion { database: self, client: &client, confirmed: true };
-        let patience = if reused { REUSED_TIMEOUT } else { STATEMENT_TIMEOUT };
-        let answer =
-            timeout(patience, client.query_typed(sql, params)).await.map_err(|_| DatabaseError::Timeout(patience))?;
+        let patience = if kept == Kept::Idle { SUSPECT_TIMEOUT } else { STATEMENT_TIMEOUT };
+        let silence = if kept == Kept::No { DatabaseError::Timeout } else { DatabaseError::Silent };
+        let answer = timeout(patience, client.query_typed(sql, params)).await.map_err(|_| silence(patience))?;
         // The server answered, if only to refuse: the connection is good.
         suspicion.confirmed = answer.as_ref().is_err_and(|error| error.as_db_error().is_none());
         answer.map_err(|error| DatabaseError::Statement(Cause::of(&error)))
@@ -184,18 +217,18 @@ impl Database {
         Ok(client)
     }
 
-    /// The connection, and whether it was there already.
-    async fn client(&self) -> Result<(Arc<Client>, bool), DatabaseError> {
+    /// The connection, and what is known of its life.
+    async fn client(&self) -> Result<(Arc<Client>, Kept), DatabaseError> {
         let _turn = self.opening.lock().await;
-        if let Some(client) = self.current().as_ref().filter(|client| !client.is_closed()) {
-            return Ok((Arc::clone(client), true));
+        if let Some(held) = self.current().as_ref().filter(|held| !held.client.is_closed()) {
+            return Ok((Arc::clone(&held.client), if held.is_trusted() { Kept::InUse } else { Kept::Idle }));
         }
         let client = Arc::new(self.dedicated().await?);
-        *self.current() = Some(Arc::clone(&client));
-        Ok((client, false))
+        *self.current() = Some(Held { client: Arc::clone(&client), answered: now() });
+        Ok((client, Kept::No))
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+    fn current(&self) -> MutexGuard<'_, Option<Held>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -210,8 +243,10 @@ struct Suspicion<'a> {
 impl Drop for Suspicion<'_> {
     fn drop(&mut self) {
         let mut current = self.database.current();
-        if self.confirmed && current.as_ref().is_some_and(|held| Arc::ptr_eq(held, self.client)) {
-            *current = None;
+        match current.as_mut().filter(|held| Arc::ptr_eq(&held.client, self.client)) {
+            Some(_) if self.confirmed => *current = None,
+            Some(held) => held.answered = now(),
+            None => {}
         }
     }
 }

@@ -220,3 +220,27 @@ async fn a_late_settlement_does_not_undo_the_sweeps() -> Result<()> {
     assert_eq!(before, after);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_store_that_fails_one_settlement_loses_none_of_the_others() -> Result<()> {
+    let app = App::start().await?;
+    let refuse =
+        "ALTER TABLE orchestrator.attempts ADD CHECK (NOT (step = 'message:instagram' AND outcome = 'succeeded'))";
+    app.stores.execute(refuse, &[]).await?;
+    let body = brief("campaign_execution", &["onlyfans", "instagram", "reddit"]);
+    let response = app.function("campaigns-hybrid")?.http(campaign("ana", &body)).await?;
+    assert_eq!((response.status, &response.body["code"]), (500, &json!("internal")), "{}", response.body);
+    let view =
+        app.function("campaigns-status")?.http(status_of("ana", &only_workflow(&app).await?)).await?.body["data"]
+            .take();
+    let mut ends: Vec<_> = view["attempts"].as_array().unwrap().iter().map(|a| text(&a["outcome"])).collect();
+    ends.sort_unstable();
+    assert_eq!((&view["status"], ends), (&json!("running"), vec!["pending", "succeeded", "succeeded", "succeeded"]));
+
+    run_out(&app).await?;
+    assert_eq!(app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?["settled"], 1);
+    let stored =
+        "SELECT status, cost = (SELECT sum(cost) FROM orchestrator.attempts) AS even FROM orchestrator.workflows";
+    assert_eq!(app.stores.row(stored, &[]).await?, json!({"status": "failed", "even": true}));
+    Ok(())
+}

@@ -87,10 +87,11 @@ async fn a_failed_workflow_fails_again_under_its_key_without_a_call() -> Result<
     assert_eq!((first.status, again.status), (503, 503));
     assert_eq!(first.body["workflowId"], again.body["workflowId"]);
     assert_eq!(app.world.calls().len(), 2);
-    // To wait and come again with this key would be in vain.
+    // To come again with this key would be in vain, and is said.
+    assert!(text(&again.body["detail"]).contains("use a new one"), "{}", again.body);
     let headers =
         |response: &Response| ["retry-after", "idempotent-replayed"].map(|name| response.header(name).to_owned());
-    assert_eq!((headers(&first), headers(&again)), (["30", ""].map(str::to_owned), ["", "true"].map(str::to_owned)));
+    assert_eq!((headers(&first), headers(&again)), (["30", ""].map(str::to_owned), ["30", "true"].map(str::to_owned)));
     Ok(())
 }
 
