@@ -1,5 +1,5 @@
-# Needs Rust (rust-toolchain.toml says which), Python 3.11 or newer, and on Debian root for the first run: PostgreSQL's
-# and Redis's programs are installed where they are missing. Everything else stays in .venv, .tools, .local and target.
+# Needs Rust (rust-toolchain.toml says which), Python 3.11 or newer, and on Debian root for the first run: a C compiler,
+# PostgreSQL and Redis are installed where they are missing. Everything else stays in .venv, .tools, .local and target.
 
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 # The architecture of `make build`: x86-64 or arm64.
@@ -13,7 +13,7 @@ STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test check advisories lint build
+.PHONY: help run stop test check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,11 +24,11 @@ run: $(VENV) ## Start and deploy everything on this machine, then follow the log
 stop: ## End what `make run` started.
 	@if [ -x .venv/bin/python ]; then $(STACK) stop; else echo "nothing to stop"; fi
 
-test: $(VENV) ## Build, then run every test beside private stores.
+test: compiler ## Build, then run every test beside private stores.
 	cargo build --workspace
 	$(STACK) run-with-stores -- cargo test --workspace $(ARGS)
 
-check: $(TOOLS) lint ## Format, lints, docs, dependencies, template.
+check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, template.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -41,9 +41,12 @@ lint: $(VENV) ## Check template.yaml.
 advisories: $(TOOLS) ## Hold the lock file against the advisory database (fetches it).
 	.tools/bin/cargo-deny --workspace check advisories
 
-build: $(BUILD_VENV) ## Make the release packages of every function (ARCH=x86-64 or arm64).
+build: compiler $(BUILD_VENV) ## Make release packages in target/lambda, as `sam build` does (ARCH=x86-64 or arm64).
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --output-format zip --$(ARCH) \
 		$(addprefix --bin ,$(FUNCTIONS))
+
+compiler: $(VENV)
+	@$(STACK) install-compiler
 
 $(VENV): stack/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer, please: make PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -57,6 +60,6 @@ $(BUILD_VENV): stack/requirements-build.txt $(VENV)
 	@touch $@
 
 # Unoptimised: they build in two minutes and run for seconds. Another version has another mark and is built anew.
-$(TOOLS): .tools/.%:
+$(TOOLS): .tools/.%: | compiler
 	cargo install --locked --debug --force --root .tools $*
 	@touch $@

@@ -1,6 +1,7 @@
 """`python -m stack`: the commands behind the Makefile."""
 
 import argparse
+import os
 import sys
 
 from stack.errors import StackError
@@ -17,7 +18,9 @@ def main() -> int:
     with_stores.add_argument("argv", nargs="+", metavar="COMMAND")
     collect = commands.add_parser("collect-logs", help="copy the functions' logs to .local/logs (started by `up`)")
     collect.add_argument("url", help="the emulator")
+    commands.add_parser("install-compiler", help="install what cargo needs, where it is missing")
     commands.add_parser("lint", help="check template.yaml")
+    _stay_local()
     try:
         return _run(parser.parse_args())
     except StackError as error:
@@ -25,6 +28,14 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _stay_local() -> None:
+    """The caller's proxy and AWS profile are not for what listens on loopback."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")  # Programs that read both prefer the first.
+    no_proxy = ",".join(filter(None, [given, "127.0.0.1", "localhost"]))
+    os.environ |= {"no_proxy": no_proxy, "NO_PROXY": no_proxy}
+    os.environ.pop("AWS_PROFILE", None)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -46,6 +57,10 @@ def _run(arguments: argparse.Namespace) -> int:
             from stack import logs
 
             logs.collect(arguments.url)
+        case "install-compiler":
+            from stack import install
+
+            install.install_compiler()
         case "lint":
             from stack import lint
 

@@ -34,6 +34,7 @@ def variables(url: str) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,  # boto3 reads this one only.
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
     }

@@ -1,4 +1,4 @@
-"""Debian's packages of what is missing, without a service being started and without touching what is there."""
+"""Debian's packages of what is missing: a compiler's and the stores', without a service being started and without touching what is there."""
 
 import contextlib
 import os
@@ -14,8 +14,17 @@ _POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 _NO_CLUSTER = pathlib.Path("/etc/postgresql-common/createcluster.d/huntaze.conf")
 
 
-def missing_packages() -> list[str]:
-    """What apt has to install before the stores can start."""
+def _missing_compiler() -> list[str]:
+    """What cargo links with, and what strips the packages of the functions."""
+    missing = []
+    if shutil.which("cc") is None:
+        missing += ["gcc", "libc6-dev"]
+    if shutil.which("strip") is None:
+        missing.append("binutils")
+    return missing
+
+
+def _missing_stores() -> list[str]:
     missing = []
     if stores.postgres_binaries() is None or shutil.which("psql") is None:
         missing.append("postgresql")
@@ -24,13 +33,21 @@ def missing_packages() -> list[str]:
     return missing
 
 
+def install_compiler() -> None:
+    """Installs what cargo needs beside Rust, where it is missing."""
+    _install(_missing_compiler())
+
+
 def install_missing() -> None:
-    """Installs PostgreSQL and Redis where they are missing."""
-    missing = missing_packages()
+    """Installs the compiler, PostgreSQL and Redis where they are missing."""
+    _install([*_missing_compiler(), *_missing_stores()])
+
+
+def _install(missing: list[str]) -> None:
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise StackError(f"please install {' and '.join(missing)}, or run this once as root on Debian")
+        raise StackError(f"please install {', '.join(missing)}, or run this once as root on Debian")
     print(f"installing {' '.join(missing)} …", flush=True)
     apt_get = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

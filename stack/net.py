@@ -65,6 +65,17 @@ def answers(url: str, seconds: float = 2) -> bool:
         return False
 
 
+def responds(url: str, seconds: float = 2) -> bool:
+    """Whether a GET of the URL is answered, whatever the status."""
+    try:
+        with urllib.request.urlopen(url, timeout=seconds):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
 def fault(url: str, seconds: float = 2) -> str:
     """What a GET of the URL is answered with, where it is refused or fails."""
     try:

@@ -1,6 +1,7 @@
 """Processes that this stack starts, remembers and ends, and no others.
 
 A process is known by its pid and its start time together, so that a pid that was handed out again is never signalled.
+Both are counted from the machine's start, which is why a state remembers that as well.
 Each leads a session of its own; what it forks (the emulator's function processes) is found by that session.
 """
 
@@ -54,6 +55,11 @@ def _stat(pid: int) -> _Stat | None:
     # The second field is the name in brackets, which may hold anything; fields are numbered as in proc(5).
     fields = text.rpartition(")")[2].split()
     return _Stat(state=fields[0], session=int(fields[3]), started=int(fields[19]))
+
+
+def this_boot() -> str:
+    """Which start of the machine this is."""
+    return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def this_process(name: str) -> Process:

@@ -9,6 +9,9 @@ from stack.errors import StackError
 _WORLD_AZURE_KEY = "world-azure-key"
 _WORLD_OPENAI_KEY = "world-openai-key"
 
+# The template's parameter of each provider's URL.
+_ENDPOINTS = {"Azure OpenAI": "AzureOpenAiEndpoint", "OpenAI": "OpenAiBaseUrl"}
+
 # Variables that are handed on where they are set, under the functions' own names.
 _PARAMETERS = {
     "ALLOWED_ORIGINS": "AllowedOrigins",
@@ -51,28 +54,31 @@ class Settings:
 
 
 def read(environment: Mapping[str, str], world_url: str) -> Settings:
-    """The real providers where their keys are in the environment, else tests/world, each provider for itself.
+    """The providers whose keys are in the environment and no others; where there is none, tests/world plays both.
 
-    An endpoint without its key is taken for another instance of tests/world.
+    Invented texts never stand beside real ones, and an endpoint without its key is not called at all.
     """
     given = {name: value for name, value in environment.items() if value}
     azure_key, openai_key = given.get("AZURE_OPENAI_API_KEY"), given.get("OPENAI_API_KEY")
     if azure_key and "AZURE_OPENAI_ENDPOINT" not in given:
         raise StackError("AZURE_OPENAI_API_KEY is set, so AZURE_OPENAI_ENDPOINT has to be set as well")
-    azure_url = given.get("AZURE_OPENAI_ENDPOINT", f"{world_url}/azure")
-    openai_url = given.get("OPENAI_BASE_URL", "https://api.openai.com/v1" if openai_key else f"{world_url}/openai/v1")
+    called = {}
+    if azure_key:
+        called["Azure OpenAI"] = given["AZURE_OPENAI_ENDPOINT"]
+    if openai_key:
+        called["OpenAI"] = given.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+    if not called:
+        called = {"Azure OpenAI": f"{world_url}/azure", "OpenAI": f"{world_url}/openai/v1"}
+        azure_key, openai_key = _WORLD_AZURE_KEY, _WORLD_OPENAI_KEY
 
     parameters = {
         "Architecture": "x86_64",
         "CreateDataStores": "true",
         "AllowedOrigins": "http://localhost:3000",
-        "AzureOpenAiEndpoint": azure_url,
-        "OpenAiBaseUrl": openai_url,
     }
+    parameters |= {_ENDPOINTS[provider]: url for provider, url in called.items()}
     parameters |= {parameter: given[name] for name, parameter in _PARAMETERS.items() if name in given}
-    secrets = {
-        "AZURE_OPENAI_API_KEY": azure_key or _WORLD_AZURE_KEY,
-        "OPENAI_API_KEY": openai_key or _WORLD_OPENAI_KEY,
-    }
+    keys = {"AZURE_OPENAI_API_KEY": azure_key, "OPENAI_API_KEY": openai_key}
+    secrets = {name: key for name, key in keys.items() if key}
     secrets |= {name: given[name] for name in _SECRETS if name in given}
-    return Settings(parameters, secrets, f"Azure OpenAI at {azure_url}, OpenAI at {openai_url}")
+    return Settings(parameters, secrets, ", ".join(f"{provider} at {url}" for provider, url in called.items()))

@@ -6,11 +6,12 @@ import fcntl
 import json
 import pathlib
 import shutil
+import uuid
 from collections.abc import Iterator
 
 from stack import paths, processes, signals
 from stack.errors import StackError
-from stack.processes import Process
+from stack.processes import Process, this_boot
 
 
 @dataclasses.dataclass
@@ -20,6 +21,9 @@ class State:
     supervisor: Process | None = None
     processes: list[Process] = dataclasses.field(default_factory=list)
     folder: pathlib.Path | None = None
+    boot: str = dataclasses.field(default_factory=this_boot)
+    # Tells this run's state from a later one's.
+    run: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
 
     def add(self, process: Process) -> None:
         """Remembers a process that was just started."""
@@ -38,8 +42,9 @@ class State:
         processes.end(self.processes[::-1])
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-        paths.ENV_FILE.unlink(missing_ok=True)
-        paths.STATE_FILE.unlink(missing_ok=True)
+        if (kept := load()) and kept.run == self.run:
+            paths.ENV_FILE.unlink(missing_ok=True)
+            paths.STATE_FILE.unlink(missing_ok=True)
 
 
 def load() -> State | None:
@@ -48,11 +53,15 @@ def load() -> State | None:
         saved = json.loads(paths.STATE_FILE.read_text())
     except FileNotFoundError:
         return None
-    supervisor, folder = saved["supervisor"], saved["folder"]
+    supervisor, started, folder = saved["supervisor"], saved["processes"], saved["folder"]
+    if saved["boot"] != this_boot():
+        supervisor, started = None, []  # Gone with the machine's last run, unlike the folder.
     return State(
         supervisor=Process(**supervisor) if supervisor else None,
-        processes=[Process(**process) for process in saved["processes"]],
+        processes=[Process(**process) for process in started],
         folder=pathlib.Path(folder) if folder else None,
+        boot=saved["boot"],
+        run=saved["run"],
     )
 
 

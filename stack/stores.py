@@ -6,6 +6,7 @@ because PostgreSQL does not run as root and its own user may not enter the folde
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -78,6 +79,11 @@ def start_redis(launcher: Launcher, port: int | None = None) -> str:
 
 def postgres_binaries() -> pathlib.Path | None:
     """The folder of the newest installed server: Debian keeps its programs out of PATH."""
-    debian = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    debian = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=_version)
     in_path = [pathlib.Path(initdb).parent] if (initdb := shutil.which("initdb")) else []
     return next((folder for folder in [*reversed(debian), *in_path] if (folder / "initdb").exists()), None)
+
+
+def _version(binaries: pathlib.Path) -> list[int]:
+    """Of a folder such as `15/bin` or `9.6/bin`."""
+    return [int(number) for number in re.findall(r"\d+", binaries.parent.name)]

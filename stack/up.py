@@ -19,7 +19,7 @@ def up(detach: bool) -> None:
     signals.interrupt()
     with state.starting():
         before = state.load()
-        if before and _serves():
+        if before and _runs(before):
             print(f"already running at {_read_env()['API_URL']} (`make stop` ends it)")
             return
         if before:
@@ -69,8 +69,15 @@ def _start(current: State) -> None:
     _announce(variables, providers)
 
 
-def _serves() -> bool:
-    return paths.ENV_FILE.exists() and net.answers(_read_env()["API_URL"] + HEALTH, 10)
+def _runs(before: State) -> bool:
+    """Whether it serves, in whatever health: only `make stop` ends a stack that somebody may be using."""
+    watched = before.supervisor is not None and before.supervisor.alive()
+    if not paths.ENV_FILE.exists():
+        if watched:
+            raise StackError("this clone's stack is being stopped by another command")
+        return False
+    alive = [process.alive() for process in before.processes]
+    return watched or (any(alive) and (all(alive) or net.responds(_read_env()["API_URL"] + HEALTH, 10)))
 
 
 def _write_env(variables: dict[str, str]) -> None:

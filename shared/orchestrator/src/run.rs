@@ -276,7 +276,6 @@ struct Decision {
     failure: Option<&'static str>,
     http_status: Option<u16>,
     duration: Duration,
-    state: State,
     following: Vec<Launch>,
 }
 
@@ -344,7 +343,13 @@ impl<'a> Run<'a> {
                 }
                 Event::Projected => {}
             }
-            if !writing && let Some(decision) = decisions.pop_front() {
+            if !writing && let Some(mut decision) = decisions.pop_front() {
+                if self.broken.is_some() {
+                    decision.following.clear();
+                } else if self.held.is_empty() && decisions.is_empty() {
+                    // Everything has ended, and all but this is written: the workflow ends with it.
+                    self.finish();
+                }
                 writing = true;
                 work.push(self.write(decision));
             }
@@ -358,13 +363,13 @@ impl<'a> Run<'a> {
     }
 
     fn write(&self, decision: Decision) -> Pin<Box<dyn Future<Output = Event> + Send + 'a>> {
-        let orchestrator = self.orchestrator;
+        let (orchestrator, state) = (self.orchestrator, self.state.clone());
         Box::pin(async move {
-            let Decision { attempt, settlement, failure, http_status, duration, state, following } = &decision;
+            let Decision { attempt, settlement, failure, http_status, duration, following } = &decision;
             let attempts: Vec<_> = following.iter().map(|launch| &launch.attempt).collect();
             let (settlement, failure, http_status, duration) = (*settlement, *failure, *http_status, *duration);
             let end = AttemptEnd { attempt, settlement, failure, http_status, duration };
-            let written = store::advance(&orchestrator.database, &end, state, &attempts, orchestrator.lease).await;
+            let written = store::advance(&orchestrator.database, &end, &state, &attempts, orchestrator.lease).await;
             Event::Written(Box::new(decision), written)
         })
     }
@@ -422,16 +427,11 @@ impl<'a> Run<'a> {
         }
 
         let following = self.next(&ended, failure);
-        // Where the store failed, what it did not get is the sweep's.
-        if following.is_empty() && self.held.is_empty() && self.broken.is_none() {
-            self.finish();
-        }
         Decision {
             settlement,
             failure: failure.map(Failure::as_str),
             http_status: end.http_status,
             duration,
-            state: self.state.clone(),
             following,
             attempt: ended.attempt,
         }
