@@ -1,4 +1,4 @@
-"""Debian's packages of what is missing: a compiler's and the stores', without a service being started and without touching what is there."""
+"""Debian's packages of what is missing. No service is started, and nothing that is there is touched."""
 
 import contextlib
 import os

@@ -8,8 +8,13 @@ pub fn init() {
     let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     // The Lambda service stamps each line with its own time.
-    let started =
-        tracing_subscriber::fmt().json().flatten_event(true).without_time().with_env_filter(filter).try_init();
+    let started = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .without_time()
+        .with_env_filter(filter)
+        .try_init();
     if started.is_err() {
         tracing::debug!("logging had been started already");
     }
