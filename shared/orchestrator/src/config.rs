@@ -57,10 +57,13 @@ fn base_url(env: &Env, name: &str, default: Option<&str>) -> String {
 impl Roles {
     /// Reads `ROLE_PLANNER`, `ROLE_SHORT_MESSAGE` and `ROLE_VALIDATOR`: candidates in the order in which they are tried.
     ///
-    /// By default Azure's one deployment (`AZURE_OPENAI_DEPLOYMENT`) plans and OpenAI writes, each with the other behind it.
+    /// By default Azure's one deployment (`AZURE_OPENAI_DEPLOYMENT`, of the model `AZURE_OPENAI_MODEL`) plans and OpenAI
+    /// writes, each with the other behind it.
     #[must_use]
     pub fn from_env(env: &Env) -> Self {
-        let azure = env.or("AZURE_OPENAI_DEPLOYMENT", "gpt-4-turbo");
+        let deployment = env.or("AZURE_OPENAI_DEPLOYMENT", "gpt-4-turbo");
+        // A deployment has its model's name where nothing else is said.
+        let azure = format!("{deployment}={}", env.or("AZURE_OPENAI_MODEL", &deployment));
         let role = |name: &str, default: String| {
             env.check(name, Candidate::parse_list(&env.or(name, &default))).unwrap_or_default()
         };
@@ -113,5 +116,22 @@ impl Orchestrator {
             roles: Roles::from_env(env),
             lease,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_is_priced_by_its_model() {
+        let roles = |pairs: &[(&str, &str)]| {
+            Roles::from_env(&Env::from_pairs(
+                pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+            ))
+        };
+        let named = roles(&[("AZURE_OPENAI_DEPLOYMENT", "our-planner"), ("AZURE_OPENAI_MODEL", "gpt-4o")]);
+        assert_eq!((named.planner[0].deployment.as_str(), named.planner[0].model.as_str()), ("our-planner", "gpt-4o"));
+        assert_eq!(roles(&[]).planner[0].model, "gpt-4-turbo");
     }
 }
