@@ -24,11 +24,10 @@ struct App {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
-    let env = config::load().await?;
-    let tls = clients::tls(&env)?;
+    let (env, tls) = config::load().await?;
     let database =
         env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls))).map(Arc::new);
-    let dynamodb = Aws::with_tls(&env, &tls).dynamodb();
+    let dynamodb = Aws::new(&env, &tls).dynamodb();
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
     let orchestrator = database.and_then(|database| Orchestrator::from_env(&env, database, dynamodb, http));

@@ -5,7 +5,7 @@ mod handler;
 use std::sync::Arc;
 
 use huntaze_lambda::session::Sessions;
-use huntaze_lambda::{api, clients, config, logs};
+use huntaze_lambda::{api, config, logs};
 use huntaze_postgres::Database;
 
 struct App {
@@ -16,8 +16,7 @@ struct App {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
-    let env = config::load().await?;
-    let tls = clients::tls(&env)?;
+    let (env, tls) = config::load().await?;
     let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls)));
     let built = config::sessions(&env).zip(database).map(|(sessions, database)| App { sessions, database });
     let app = env.finish(built)?;

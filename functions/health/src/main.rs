@@ -58,9 +58,8 @@ impl Route for App {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
-    let env = config::load().await?;
-    let tls = clients::tls(&env)?;
-    let aws = Aws::with_tls(&env, &tls);
+    let (env, tls) = config::load().await?;
+    let aws = Aws::new(&env, &tls);
     let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls)));
     let redis = env.check("REDIS_URL", Redis::new(&env.required("REDIS_URL")));
     let providers = Providers::from_env(&env, clients::http(&tls)?);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use huntaze_costs::ledger::Ledger;
 use huntaze_costs::sweep;
-use huntaze_lambda::clients::{self, Aws};
+use huntaze_lambda::clients::Aws;
 use huntaze_lambda::scheduled::{self, Invocation, Task};
 use huntaze_lambda::{config, logs};
 use huntaze_orchestrator::config::ledger;
@@ -49,9 +49,8 @@ impl Task for App {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
-    let env = config::load().await?;
-    let tls = clients::tls(&env)?;
-    let ledger = ledger(&env, Aws::with_tls(&env, &tls).dynamodb());
+    let (env, tls) = config::load().await?;
+    let ledger = ledger(&env, Aws::new(&env, &tls).dynamodb());
     let grace = env.millis("LEDGER_SWEEP_GRACE_MS", 10_000);
     let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), tls));
     let app = env.finish(database.map(|database| App { database, ledger, grace }))?;

@@ -5,7 +5,7 @@
 
 use anyhow::Context;
 use huntaze_lambda::scheduled::{self, Invocation, Task};
-use huntaze_lambda::{clients, config, logs};
+use huntaze_lambda::{config, logs};
 use huntaze_postgres::Database;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -48,8 +48,7 @@ async fn migrate(client: &mut Client) -> anyhow::Result<Vec<String>> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
-    let env = config::load().await?;
-    let tls = clients::tls(&env)?;
+    let (env, tls) = config::load().await?;
     let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), tls));
     scheduled::serve(&App { database: env.finish(database)? }).await
 }

@@ -114,17 +114,9 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Reads region, credentials and endpoints.
-    ///
-    /// # Errors
-    /// [`ClientError`] of the TLS configuration.
-    pub fn new(env: &Env) -> Result<Self, ClientError> {
-        Ok(Self::with_tls(env, &tls(env)?))
-    }
-
-    /// The same on a TLS configuration that is there.
+    /// Reads region, credentials and endpoints; nothing is called.
     #[must_use]
-    pub fn with_tls(env: &Env, tls: &Arc<ClientConfig>) -> Self {
+    pub fn new(env: &Env, tls: &Arc<ClientConfig>) -> Self {
         let credentials = Credentials::new(
             env.or("AWS_ACCESS_KEY_ID", ""),
             env.or("AWS_SECRET_ACCESS_KEY", ""),

@@ -1,30 +1,35 @@
 //! The environment and the secret, read once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use huntaze_domain::env::{ConfigError, Env};
+use rustls::ClientConfig;
 
-use crate::clients::Aws;
+use crate::clients::{self, Aws};
 use crate::session::{ServiceTokens, SessionConfig, Sessions};
 
 /// Reads the environment and, where `SECRETS_ID` names one, the secret: a JSON object of variables. A variable of the
-/// environment itself wins over the secret's.
+/// environment itself wins over the secret's. The TLS configuration, which the secret is read over, comes with it: it is
+/// built once and every client is built on it.
 ///
 /// # Errors
-/// [`ConfigError`] if the secret cannot be read.
-pub async fn load() -> Result<Env, ConfigError> {
+/// [`ConfigError`] if TLS cannot be set up or the secret cannot be read.
+pub async fn load() -> Result<(Env, Arc<ClientConfig>), ConfigError> {
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     let variables = std::env::vars_os();
     let text = |value: std::ffi::OsString| value.into_string().ok();
     let own: Vec<_> = variables.filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
     let env = Env::from_pairs(own.clone());
-    let Some(id) = env.optional("SECRETS_ID") else { return Ok(env) };
-    let secret = read_secret(&env, &id).await.map_err(|fault| ConfigError(vec![format!("SECRETS_ID: {fault}")]))?;
-    Ok(Env::from_pairs(secret.into_iter().chain(own)))
+    let tls = clients::tls(&env).map_err(|fault| ConfigError(vec![fault.to_string()]))?;
+    let Some(id) = env.optional("SECRETS_ID") else { return Ok((env, tls)) };
+    let secret = read_secret(&Aws::new(&env, &tls), &id).await;
+    let secret = secret.map_err(|fault| ConfigError(vec![format!("SECRETS_ID: {fault}")]))?;
+    Ok((Env::from_pairs(secret.into_iter().chain(own)), tls))
 }
 
-async fn read_secret(env: &Env, id: &str) -> Result<HashMap<String, String>, String> {
-    let client = Aws::new(env).map_err(|error| error.to_string())?.secrets_manager();
+async fn read_secret(aws: &Aws, id: &str) -> Result<HashMap<String, String>, String> {
+    let client = aws.secrets_manager();
     let secret = client.get_secret_value().secret_id(id).send().await;
     let secret = secret.map_err(|error| aws_sdk_secretsmanager::error::DisplayErrorContext(error).to_string())?;
     let text = secret.secret_string().ok_or("the secret is not text")?;
