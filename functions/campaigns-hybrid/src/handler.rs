@@ -51,7 +51,7 @@ impl App {
             parsed,
             idempotency_key,
             request_id: call.request_id.clone(),
-            trace_id: call.trace_id.clone(),
+            trace: call.trace.clone(),
             now: call.now,
             accepted_at: call.started,
             deadline: (call.deadline - SETTLEMENT).min(call.started + self.patience),
@@ -132,7 +132,7 @@ fn metadata(call: &Call, user: &str) -> Value {
     json!({
         "userId": user,
         "timestamp": call.now,
-        "traceId": call.trace_id,
+        "traceId": call.trace.id(),
         "requestId": call.request_id,
         "hybridOrchestrator": true,
     })

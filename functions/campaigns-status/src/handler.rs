@@ -27,7 +27,7 @@ impl Route for App {
             Some(id) => self.one(&principal, id).await?,
             None => self.list(owner, call).await?,
         };
-        let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace_id});
+        let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace.id()});
         Ok(Reply::ok(json!({"success": true, "data": data, "metadata": metadata})))
     }
 }

@@ -8,3 +8,4 @@ pub mod json;
 pub mod money;
 pub mod principal;
 pub mod provider;
+pub mod trace;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use huntaze_domain::principal::Principal;
+use huntaze_domain::trace::Trace;
 use jiff::Timestamp;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Error, Request, RequestExt, Response, service_fn};
@@ -33,8 +34,8 @@ pub struct Call {
     pub body: Vec<u8>,
     /// The client's `X-Request-Id`, or the gateway's.
     pub request_id: String,
-    /// The trace that the request belongs to: 32 hexadecimal digits.
-    pub trace_id: String,
+    /// The trace that the request belongs to.
+    pub trace: Trace,
     /// The wall clock at its start.
     pub now: Timestamp,
     /// The moment that `now` was read.
@@ -88,11 +89,12 @@ impl Call {
             .or(gateway_id)
             .or_else(|| lambda.map(|context| context.request_id.clone()))
             .unwrap_or_default();
-        let trace_id = text("traceparent")
-            .and_then(trace_of_traceparent)
-            .or_else(|| text("x-amzn-trace-id").and_then(trace_of_xray))
-            .or_else(|| lambda.and_then(|context| trace_of_xray(context.xray_trace_id.as_deref()?)))
-            .unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string());
+        let xray = lambda.and_then(|context| context.xray_trace_id.as_deref());
+        let trace = text("traceparent")
+            .and_then(Trace::from_traceparent)
+            .or_else(|| text("x-amzn-trace-id").and_then(Trace::from_xray))
+            .or_else(|| xray.and_then(Trace::from_xray))
+            .unwrap_or_else(|| Trace::begin(uuid::Uuid::now_v7().as_u128()));
         let left = time_left(now, accepted, lambda.map_or(0, |context| context.deadline));
         let path = request.raw_http_path().to_owned();
         let (parts, body) = request.into_parts();
@@ -107,7 +109,7 @@ impl Call {
                 _ => Vec::new(),
             },
             request_id,
-            trace_id,
+            trace,
             now,
             started,
             deadline: started + left,
@@ -152,22 +154,6 @@ fn time_left(now: Timestamp, accepted_ms: i64, deadline_ms: u64) -> Duration {
     function.min(patience).saturating_sub(MARGIN)
 }
 
-fn is_trace_id(id: &str) -> bool {
-    id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && id.bytes().any(|b| b != b'0')
-}
-
-fn trace_of_traceparent(header: &str) -> Option<String> {
-    let mut parts = header.split('-');
-    let (_version, id) = (parts.next().filter(|version| version.len() == 2)?, parts.next()?);
-    Some(id.to_owned()).filter(|id| is_trace_id(id))
-}
-
-/// `Root=1-5759e988-bd862e3fe1be46a994272793;…` is the W3C id with its parts put apart.
-fn trace_of_xray(header: &str) -> Option<String> {
-    let root = header.split(';').find_map(|part| part.trim().strip_prefix("Root=1-"))?;
-    Some(root.replace('-', "")).filter(|id| is_trace_id(id))
-}
-
 /// What an HTTP function does with a request.
 pub trait Route: Send + Sync {
     /// Answers it.
@@ -196,7 +182,7 @@ pub async fn serve(route: &impl Route) -> Result<(), Error> {
         let code = outcome.err().map(|problem| problem.code.as_str());
         tracing::info!(
             request = call.request_id,
-            trace = call.trace_id,
+            trace = call.trace.id(),
             method = call.method.as_str(),
             status = response.status().as_u16(),
             code,
@@ -230,16 +216,6 @@ fn respond(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn trace_ids_are_read_from_both_headers() {
-        let id = "5759e988bd862e3fe1be46a994272793";
-        assert_eq!(trace_of_traceparent(&format!("00-{id}-53995c3f42cd8ad8-01")).as_deref(), Some(id));
-        assert_eq!(trace_of_xray("Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1").as_deref(), Some(id));
-        for bad in ["", "00", "00-xyz-1-1", "00-00000000000000000000000000000000-1-1", "Root=1-a-b"] {
-            assert_eq!(trace_of_traceparent(bad).or_else(|| trace_of_xray(bad)), None, "{bad}");
-        }
-    }
 
     #[test]
     fn the_time_left_counts_from_the_event() {

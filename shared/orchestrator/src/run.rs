@@ -20,6 +20,7 @@ use huntaze_domain::ids::{AttemptId, IdempotencyKey, UserId, WorkflowId};
 use huntaze_domain::intent::ParsedRequest;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
+use huntaze_domain::trace::Trace;
 use huntaze_postgres::Database;
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
@@ -126,7 +127,7 @@ pub struct Request {
     /// The request's id.
     pub request_id: String,
     /// The request's trace.
-    pub trace_id: String,
+    pub trace: Trace,
     /// The wall clock at `accepted_at`.
     pub now: Timestamp,
     /// When the request was taken up.
@@ -216,7 +217,7 @@ impl Orchestrator {
             body_hash: request.parsed.body_hash,
             intent,
             request_id: &request.request_id,
-            trace_id: &request.trace_id,
+            trace_id: request.trace.id(),
             started_at: first.attempt.started_at,
         };
         match store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease).await? {
@@ -532,7 +533,7 @@ impl<'a> Run<'a> {
             model: candidate.model,
             price,
             bound,
-            trace_id: self.request.trace_id.clone(),
+            trace_id: self.request.trace.id().to_owned(),
             started_at: self.now(),
         };
         self.held.push((attempt.provider, attempt.bound_cost()));
