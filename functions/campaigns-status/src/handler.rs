@@ -7,8 +7,8 @@ use huntaze_domain::ids::{UserId, WorkflowId};
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::problem::Problem;
-use huntaze_orchestrator::run::WorkflowStatus;
 use huntaze_orchestrator::status::{self, ListQuery};
+use huntaze_orchestrator::workflow::WorkflowStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

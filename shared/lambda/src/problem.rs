@@ -38,7 +38,6 @@ pub fn status_and_title(code: ErrorCode) -> (StatusCode, &'static str) {
         ErrorCode::ComplianceViolation => (StatusCode::UNPROCESSABLE_ENTITY, "Compliance violation"),
         ErrorCode::ProviderUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "No provider is available"),
         ErrorCode::OnlyfansApiError => (StatusCode::BAD_GATEWAY, "The platform failed"),
-        ErrorCode::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "Not implemented yet"),
         ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
     }
 }

@@ -16,6 +16,8 @@ use crate::run::Orchestrator;
 
 /// A reservation outlives the longest request and its settlement, so that no sweep takes a call for lost that is under way.
 const LEASE_MS: u64 = 120_000;
+/// The contract retries up to three times.
+const MAX_RETRIES: u16 = 3;
 /// No request is under way for longer: the function's time-out.
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 
@@ -115,6 +117,7 @@ impl Orchestrator {
             providers: Providers::from_env(env, http),
             roles: Roles::from_env(env),
             lease,
+            retries: env.parsed("MAX_RETRIES", MAX_RETRIES),
         })
     }
 }

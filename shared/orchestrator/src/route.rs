@@ -162,6 +162,19 @@ pub struct Offer {
     pub price: Price,
     /// No more tokens than these.
     pub bound: TokenUsage,
+    /// Why it has its place: `forced`, `preferred`, `first_of_role` or `next_of_role`.
+    pub reason: &'static str,
+}
+
+/// A candidate of a step that is not offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The step's name.
+    pub step: String,
+    /// Who is passed over.
+    pub candidate: Candidate,
+    /// Why: `not_forced`, `not_configured` or `no_price`.
+    pub reason: &'static str,
 }
 
 impl Offer {
@@ -195,6 +208,8 @@ impl RouteError {
 pub struct Route {
     /// In order; never empty.
     pub steps: Vec<RoutedStep>,
+    /// Who was passed over.
+    pub skipped: Vec<Skipped>,
     max_cost: Option<Usd>,
 }
 
@@ -229,15 +244,30 @@ impl Route {
         catalogue: &Catalogue,
         now: Timestamp,
     ) -> Result<Self, RouteError> {
+        let mut skipped = Vec::new();
         let routed = steps(intent).into_iter().map(|step| {
             let plan = if step.follows_plan { 16 + MAX_PLAN_BYTES as u64 } else { 0 };
             let input = prompt::bound(&prompt::chat(step.prompt, intent, &step.platforms, None)) + plan;
-            let offers = offers(intent, roles.of(step.role), &available, catalogue, now, input, step.role)?;
+            let (offers, passed_over) =
+                offers(intent, roles.of(step.role), &available, catalogue, now, input, step.role)?;
+            let name = || step.name.clone();
+            skipped.extend(passed_over.into_iter().map(|(candidate, reason)| Skipped {
+                step: name(),
+                candidate,
+                reason,
+            }));
             Ok(RoutedStep { step, offers })
         });
-        let route = Self { steps: routed.collect::<Result<_, RouteError>>()?, max_cost: intent.max_cost };
+        let steps = routed.collect::<Result<_, RouteError>>()?;
+        let route = Self { steps, skipped, max_cost: intent.max_cost };
         route.next_offer(0, None, Usd::ZERO, route.rest(1))?;
         Ok(route)
+    }
+
+    /// Whether so much may not be spent.
+    #[must_use]
+    pub fn is_over_max_cost(&self, needed: Usd) -> bool {
+        self.max_cost.is_some_and(|limit| needed > limit)
     }
 
     /// The step's next affordable offer after `after`, where `committed` is spent or held and `rest` is kept for what follows.
@@ -255,7 +285,7 @@ impl Route {
         let from = after.map_or(0, |index| index + 1);
         let needed = |offer: &Offer| committed + offer.bound_cost() + rest;
         let mut left = offers.iter().enumerate().skip(from);
-        let affordable = left.find(|(_, offer)| self.max_cost.is_none_or(|limit| needed(offer) <= limit));
+        let affordable = left.find(|(_, offer)| !self.is_over_max_cost(needed(offer)));
         let cheapest = offers.iter().skip(from).map(needed).min();
         match (affordable, cheapest, self.max_cost) {
             (Some((index, _)), _, _) => Ok(index),
@@ -292,6 +322,9 @@ fn cheapest(routed: &RoutedStep) -> Option<Usd> {
     routed.offers.iter().map(Offer::bound_cost).min()
 }
 
+/// Who serves a step, in the order in which they are tried, and who was passed over and why.
+type Offered = (Vec<Offer>, Vec<(Candidate, &'static str)>);
+
 fn offers(
     intent: &WorkflowIntent,
     candidates: &[Candidate],
@@ -300,19 +333,27 @@ fn offers(
     now: Timestamp,
     input: u64,
     role: Role,
-) -> Result<Vec<Offer>, RouteError> {
-    let forced = |candidate: &&Candidate| intent.force_provider.is_none_or(|forced| forced == candidate.provider);
-    let mut wanted: Vec<_> = candidates.iter().filter(forced).filter(|c| available(c.provider)).collect();
+) -> Result<Offered, RouteError> {
     let preferred = match intent.preferred_provider {
         Preference::Azure => Some(Provider::Azure),
         Preference::OpenAi => Some(Provider::OpenAi),
         Preference::Auto => None,
     };
+    let is_preferred = |candidate: &Candidate| preferred == Some(candidate.provider);
+    let mut wanted: Vec<_> = candidates.iter().enumerate().collect();
     // Stable: among a provider's own candidates the role's order stays.
-    wanted.sort_by_key(|candidate| preferred.is_some_and(|preferred| preferred != candidate.provider));
-    let mut unknown = None;
-    let mut offers = Vec::with_capacity(wanted.len());
-    for candidate in wanted {
+    wanted.sort_by_key(|(_, candidate)| preferred.is_some() && !is_preferred(candidate));
+    let (mut unknown, mut offers, mut skipped) = (None, Vec::with_capacity(wanted.len()), Vec::new());
+    for (place, candidate) in wanted {
+        let mut skip = |reason| skipped.push((candidate.clone(), reason));
+        if intent.force_provider.is_some_and(|forced| forced != candidate.provider) {
+            skip("not_forced");
+            continue;
+        }
+        if !available(candidate.provider) {
+            skip("not_configured");
+            continue;
+        }
         match catalogue.price(candidate.provider, &candidate.model, now) {
             Ok(price) => offers.push(Offer {
                 candidate: candidate.clone(),
@@ -323,12 +364,21 @@ fn offers(
                     cached_input_tokens: 0,
                     output_tokens: role.max_output_tokens().min(price.max_output_tokens),
                 },
+                reason: match place {
+                    _ if intent.force_provider.is_some() => "forced",
+                    _ if is_preferred(candidate) => "preferred",
+                    0 => "first_of_role",
+                    _ => "next_of_role",
+                },
             }),
-            Err(error) => unknown = Some(error),
+            Err(error) => {
+                skip("no_price");
+                unknown = Some(error);
+            }
         }
     }
     match (offers.is_empty(), unknown) {
-        (false, _) => Ok(offers),
+        (false, _) => Ok((offers, skipped)),
         (true, Some(unknown)) => Err(unknown.into()),
         (true, None) => Err(RouteError::NoProvider),
     }

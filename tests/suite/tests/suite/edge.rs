@@ -139,9 +139,10 @@ async fn what_comes_later_is_refused_honestly_and_costs_nothing() -> Result<()> 
     send["sendToOnlyFans"] = json!(true);
     send["recipientId"] = json!("fan-1");
     let later = campaign("ana", &brief("content_planning", &["onlyfans"])).header("prefer", "wait=3, Respond-Async");
-    for request in [campaign("ana", &send), later] {
+    for (request, pointer) in [(campaign("ana", &send), "/sendToOnlyFans"), (later, "Prefer")] {
         let response = hybrid.http(request).await?;
-        assert_eq!((response.status, &response.body["code"]), (501, &json!("not_implemented")), "{}", response.body);
+        assert_eq!((response.status, &response.body["code"]), (400, &json!("invalid_request")), "{}", response.body);
+        assert_eq!(response.body["errors"][0]["pointer"], pointer, "{}", response.body);
     }
     assert!(app.world.calls().is_empty());
     assert_eq!(app.stores.rows("SELECT id FROM orchestrator.workflows", &[]).await?, Vec::<Value>::new());
