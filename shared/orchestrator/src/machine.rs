@@ -461,3 +461,280 @@ fn jittered(wait: Duration, random: u64) -> Duration {
     let thousandths = 800 + u32::try_from(random % 401).unwrap_or(0);
     wait * thousandths / 1_000
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use huntaze_costs::price::Catalogue;
+    use huntaze_domain::intent::WorkflowIntent;
+    use huntaze_domain::provider::TokenUsage;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::route::Roles;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn route(body: &Value) -> Option<Route> {
+        let roles = Roles {
+            planner: Candidate::parse_list("azure:gpt-4-turbo,openai:gpt-4o").unwrap(),
+            short_message: Candidate::parse_list("openai:gpt-4o-mini,azure:gpt-4-turbo").unwrap(),
+            validator: Candidate::parse_list("openai:gpt-4o-mini").unwrap(),
+        };
+        let intent = WorkflowIntent::parse(body.to_string().as_bytes()).unwrap().intent;
+        let now = "2026-11-21T00:00:00Z".parse().unwrap();
+        Route::find(&intent, &roles, |_| true, &Catalogue::built_in().unwrap(), now).ok()
+    }
+
+    fn plan() -> Value {
+        json!({"type": "content_planning", "platforms": ["x"], "data": {"theme": "summer"}})
+    }
+
+    fn forced(provider: &str) -> Value {
+        json!({"type": "content_planning", "platforms": ["x"], "data": {}, "forceProvider": provider})
+    }
+
+    fn failed(failure: Failure) -> End {
+        End { failure: Some(failure), retry_after: None, cost: Usd::ZERO }
+    }
+
+    /// The course of a plan whose calls end one after the other, at once, as told: `action reason provider wait`.
+    fn course(body: &Value, deadline: Duration, ends: &[End]) -> Vec<String> {
+        let route = route(body).unwrap();
+        let mut machine = Machine::new(&route, Limits { deadline, retries: 3 });
+        let mut next = machine.begin(Duration::ZERO).ok();
+        for end in ends {
+            let Some(launch) = next.take() else { break };
+            // 200 is the middle of the jitter: no more and no less.
+            next = machine.ended(&launch, end, launch.not_before, 200).pop();
+        }
+        let told = |decision: &Decision| {
+            let provider = decision.candidate.as_ref().map_or("", |(provider, _)| provider.as_str());
+            let no_retry = decision.no_retry.unwrap_or_default();
+            let wait = decision.wait.as_millis();
+            format!("{} {} {provider} {wait} {no_retry}", decision.action.as_str(), decision.reason)
+                .trim_end()
+                .to_owned()
+        };
+        machine.decisions().iter().map(told).collect()
+    }
+
+    #[test]
+    fn a_blip_is_retried_and_an_outage_is_left() {
+        let ends = [failed(Failure::Server); 9];
+        assert_eq!(
+            course(&plan(), MINUTE, &ends),
+            [
+                "call first_of_role azure 0",
+                "retry server_error azure 1000",
+                "fall_back server_error openai 0 another_provider_is_left",
+                "retry server_error openai 2000",
+                "retry server_error openai 5000",
+                "stop server_error  0 retry_budget_spent",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_forced_provider_is_retried_as_often_as_the_contract_says() {
+        let ends = [failed(Failure::Connect); 9];
+        assert_eq!(
+            course(&forced("azure"), MINUTE, &ends),
+            [
+                "skip not_forced openai 0",
+                "call forced azure 0",
+                "retry connect_error azure 1000",
+                "retry connect_error azure 2000",
+                "retry connect_error azure 5000",
+                "stop connect_error  0 retry_budget_spent",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_fallback_scenarios_of_the_contract() {
+        let timeout = [failed(Failure::Timeout); 9];
+        assert_eq!(
+            course(&plan(), MINUTE, &timeout)[1..],
+            [
+                "fall_back timeout openai 0 another_provider_is_left",
+                "retry timeout openai 1000",
+                "stop timeout  0 tries_spent",
+            ]
+        );
+        let limited = [failed(Failure::RateLimited); 9];
+        assert_eq!(
+            course(&plan(), MINUTE, &limited)[1..],
+            ["fall_back rate_limited openai 0 another_provider_is_left", "stop rate_limited  0 tries_spent"]
+        );
+    }
+
+    #[test]
+    fn a_rate_limit_is_waited_out_where_that_is_in_time() {
+        let wait = |seconds| {
+            let limited = End { retry_after: Some(Duration::from_secs(seconds)), ..failed(Failure::RateLimited) };
+            course(&forced("openai"), Duration::from_secs(28), &[limited; 2])[2..].to_vec()
+        };
+        assert_eq!(wait(20)[0], "retry rate_limited openai 20000");
+        assert_eq!(wait(28), ["stop rate_limited  0 no_time"]);
+    }
+
+    #[test]
+    fn what_a_provider_says_no_to_is_asked_of_nobody_again() {
+        for (failure, last) in [
+            (Failure::Filtered, "stop content_filter  0"),
+            (Failure::Declined, "stop refusal  0"),
+            (Failure::Rejected, "stop rejected  0"),
+        ] {
+            assert_eq!(course(&plan(), MINUTE, &[failed(failure)])[1..], [last]);
+        }
+        for failure in [Failure::Misconfigured, Failure::InvalidAnswer, Failure::QuotaExhausted] {
+            let after = course(&plan(), MINUTE, &[failed(failure); 2]);
+            let name = failure.as_str();
+            assert_eq!(after[1..], [format!("fall_back {name} openai 0"), format!("stop {name}  0")]);
+        }
+    }
+
+    /// How a simulated call ends.
+    #[derive(Debug, Clone)]
+    struct Script {
+        failure: Option<Failure>,
+        retry_after: Option<Duration>,
+        billed_percent: u32,
+        takes: Duration,
+        /// How long its end, and the reservation of what follows, take to be written.
+        written_after: Duration,
+        random: u64,
+    }
+
+    fn script() -> impl Strategy<Value = Script> {
+        let failure = prop_oneof![
+            3 => Just(None),
+            7 => proptest::sample::select(Failure::ALL.to_vec()).prop_map(Some),
+        ];
+        let retry_after = proptest::option::of((0_u64..40_000).prop_map(Duration::from_millis));
+        let span = |millis| (0_u64..millis).prop_map(Duration::from_millis);
+        (failure, retry_after, 0_u32..=100, span(50_000), span(2_000), any::<u64>()).prop_map(
+            |(failure, retry_after, billed_percent, takes, written_after, random)| Script {
+                failure,
+                retry_after,
+                billed_percent,
+                takes,
+                written_after,
+                random,
+            },
+        )
+    }
+
+    /// What a driver sees of a call, in the order of time.
+    enum Moment {
+        Due(Launch),
+        Landed(Launch, End, u64),
+    }
+
+    /// Drives a machine as the real driver does, in simulated time, and holds every promise of it.
+    fn simulate(route: &Route, max_cost: Option<Usd>, limits: Limits, scripts: &[Script]) -> Result<(), TestCaseError> {
+        let mut machine = Machine::new(route, limits);
+        let Ok(first) = machine.begin(Duration::ZERO) else { return Ok(()) };
+        let mut agenda: BTreeMap<(Duration, u16), Moment> = BTreeMap::new();
+        let mut reserved: BTreeMap<u16, Usd> = BTreeMap::new();
+        let (mut spent, mut sent) = (Usd::ZERO, BTreeSet::new());
+        let (mut asked, mut barred, mut texts) = (BTreeMap::<_, u16>::new(), BTreeSet::new(), BTreeSet::new());
+        let mut scripts = scripts.iter().cycle();
+        let bound = |launch: &Launch| route.steps[launch.step].offers[launch.offer].bound_cost();
+
+        reserved.insert(first.number, bound(&first));
+        agenda.insert((first.not_before, first.number), Moment::Due(first));
+        for turn in 0.. {
+            prop_assert!(turn < 1_000, "it has no end");
+            let Some(((now, _), moment)) = agenda.pop_first() else { break };
+            match moment {
+                Moment::Due(launch) => {
+                    // The reservation is extended before every call, and with it all that is spent stays below the limit.
+                    prop_assert!(reserved.contains_key(&launch.number) && sent.insert(launch.number));
+                    let held: Usd = reserved.values().copied().sum();
+                    prop_assert!(max_cost.is_none_or(|limit| spent + held <= limit));
+                    let script = scripts.next().unwrap();
+                    let Some(cap) = machine.cap(&launch, now) else {
+                        let end = failed(Failure::NotSent);
+                        agenda.insert((now, launch.number), Moment::Landed(launch, end, script.random));
+                        continue;
+                    };
+                    // Never beyond the deadline.
+                    prop_assert!(cap >= SHORTEST_CALL && now + cap <= limits.deadline, "{now:?} + {cap:?}");
+                    let place = (launch.step, launch.offer);
+                    prop_assert!(!barred.contains(&place), "a call was made again that must not be");
+                    *asked.entry(place).or_default() += 1;
+                    let timed_out = script.takes > cap;
+                    let failure = if timed_out { Some(Failure::Timeout) } else { script.failure };
+                    if failure.is_some_and(|failure| !failure.is_retryable()) {
+                        barred.insert(place);
+                    }
+                    let offer = &route.steps[launch.step].offers[launch.offer];
+                    let output_tokens = offer.bound.output_tokens * u64::from(script.billed_percent) / 100;
+                    let cost = offer.price.cost(TokenUsage { output_tokens, ..offer.bound });
+                    let end = End { failure, retry_after: script.retry_after, cost };
+                    let at = now + script.takes.min(cap);
+                    agenda.insert((at, launch.number), Moment::Landed(launch, end, script.random));
+                }
+                Moment::Landed(launch, end, random) => {
+                    reserved.remove(&launch.number);
+                    spent = spent + end.cost;
+                    if end.failure.is_none() {
+                        texts.insert(launch.step);
+                    }
+                    let written = now + scripts.next().unwrap().written_after;
+                    for next in machine.ended(&launch, &end, now, random) {
+                        prop_assert!(next.number > launch.number && next.not_before >= now);
+                        reserved.insert(next.number, bound(&next));
+                        agenda.insert((written.max(next.not_before), next.number), Moment::Due(next));
+                    }
+                }
+            }
+        }
+        // Always an end: every call has ended, and there is an answer or a reason why not.
+        prop_assert!(machine.is_over() && reserved.is_empty());
+        prop_assert_eq!(machine.spent(), spent);
+        prop_assert_eq!(machine.stop().is_none(), texts.len() == route.steps.len());
+        // Never beyond the retry budget.
+        let retries: u16 = asked.values().map(|times| times - 1).sum();
+        prop_assert!(retries <= limits.retries);
+        // Every call was decided, and a stop is the last word about its request but one a step under way.
+        let decided = machine.decisions().iter().filter(|decision| decision.number.is_some()).count();
+        prop_assert_eq!(decided, sent.len());
+        let stops = machine.decisions().iter().filter(|decision| decision.action == Action::Stop).count();
+        prop_assert_eq!(stops, usize::from(machine.stop().is_some()));
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Never beyond the deadline, never beyond the retry budget, no non-retryable call twice, the reservation extended
+        /// before every further call and inside `maxCost`, always an end.
+        #[test]
+        fn no_course_of_events_breaks_a_promise(
+            kind in proptest::sample::select(vec!["content_planning", "message_generation", "campaign_execution"]),
+            platforms in 1_usize..5,
+            force in proptest::option::of(proptest::sample::select(vec!["azure", "openai"])),
+            micros in proptest::option::of(1_000_u32..400_000),
+            deadline in 0_u64..60_000,
+            retries in 0_u16..5,
+            scripts in proptest::collection::vec(script(), 1..40),
+        ) {
+            let platforms = &["a", "b", "c", "d"][..platforms];
+            let mut body = json!({"type": kind, "platforms": platforms, "data": {"theme": "summer"}});
+            if let Some(provider) = force {
+                body["forceProvider"] = json!(provider);
+            }
+            let max_cost = micros.map(|micros| Usd::parse(&format!("0.{micros:06}")).unwrap());
+            if let Some(limit) = max_cost {
+                body["maxCost"] = json!(limit.to_json_number());
+            }
+            let Some(route) = route(&body) else { return Ok(()) };
+            simulate(&route, max_cost, Limits { deadline: Duration::from_millis(deadline), retries }, &scripts)?;
+        }
+    }
+}
