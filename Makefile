@@ -13,7 +13,7 @@ STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test check advisories lint build compiler
+.PHONY: help run stop test failures check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,10 @@ stop: ## End what `make run` started.
 test: compiler ## Build, then run every test beside private stores.
 	cargo build --workspace
 	$(STACK) run-with-stores -- cargo test --workspace $(ARGS)
+
+failures: compiler ## Play every failure of a provider and write docs/failures.md anew.
+	cargo build --workspace
+	WRITE_FAILURES=1 $(STACK) run-with-stores -- cargo test -p huntaze-tests --test suite every_row_of_the_table
 
 check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, template.
 	cargo fmt --all --check

@@ -7,6 +7,7 @@ mod crash;
 mod drift;
 mod edge;
 mod events;
+mod failures;
 mod fallback;
 mod health;
 mod idempotency;
