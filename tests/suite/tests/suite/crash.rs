@@ -40,7 +40,7 @@ async fn design_no_crash_can_separate_a_call_from_its_reservation() -> Result<()
     let app = App::start().await?.set("LEDGER_SWEEP_GRACE_MS", "1");
     let hybrid = app.function("campaigns-hybrid")?;
     let (status, sweeper) = (app.function("campaigns-status")?, app.function("ledger-sweeper")?);
-    app.world.fault(Fault::status(500).on(Provider::Azure));
+    app.world.fault(Fault::status(401).on(Provider::Azure));
     app.world.fault(Fault::Gate.on(Provider::OpenAi));
     let request = campaign("ana", &brief("content_planning", &["onlyfans"])).idempotency_key("k1");
     let _lost = hybrid.start_http(request.clone());
