@@ -97,14 +97,14 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .fmt_fields(JsonFields::new())
             .event_format(Line)
-            .with_env_filter(EnvFilter::new(format!("{ALWAYS},info")))
+            .with_env_filter(EnvFilter::new(format!("{ALWAYS},huntaze_lambda::logs=info")))
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(subscriber.finish(), || {
             tracing::info!("before");
             let trace = Trace::new("5759e988bd862e3fe1be46a994272793", true).unwrap();
             scope::span("req-\"7\"", &trace).in_scope(|| {
                 Span::current().record("workflow", "wf_1");
-                tracing::info_span!("invoke", secret = "of a library").in_scope(|| {
+                tracing::info_span!(target: "huntaze_lambda::logs", "invoke", secret = "of a library").in_scope(|| {
                     tracing::warn!(status = 7, request = "hidden", "it\nhappened");
                 });
             });
