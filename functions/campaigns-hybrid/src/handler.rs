@@ -26,6 +26,7 @@ const PROVIDER_RETRY: Duration = Duration::from_secs(30);
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
+        call.admit(self.limit.check(&principal.user_id).await)?;
         let request = self.read(call, &principal)?;
         let user = request.owner.clone();
         let outcome = self.orchestrator.handle(request, std::future::ready(true)).await;

@@ -20,19 +20,26 @@ const MAX_LIMIT: u8 = 100;
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
-        let named = call.parameter("userId")?.map(UserId::parse).transpose();
-        let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
-        let owner = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
-        let data = match call.parameter("workflowId")? {
-            Some(id) => self.one(&principal, id).await?,
-            None => self.list(owner, call).await?,
-        };
+        // Side by side: what is read for a request that is refused is read in vain, and changes nothing.
+        let (admission, data) = tokio::join!(self.limit.check(&principal.user_id), self.read(&principal, call));
+        call.admit(admission)?;
+        let data = data?;
         let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace.id()});
         Ok(Reply::ok(json!({"success": true, "data": data, "metadata": metadata})))
     }
 }
 
 impl App {
+    async fn read(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
+        let named = call.parameter("userId")?.map(UserId::parse).transpose();
+        let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
+        let owner = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+        match call.parameter("workflowId")? {
+            Some(id) => self.one(principal, id).await,
+            None => self.list(owner, call).await,
+        }
+    }
+
     async fn one(&self, principal: &Principal, id: &str) -> Result<Value, Problem> {
         let id = WorkflowId::parse(id).map_err(|e| Problem::invalid_field("workflowId", e.to_string()))?;
         let found = status::one(&self.database, &id).await.map_err(|e| Problem::internal(&e))?;

@@ -61,7 +61,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let (env, tls) = config::load().await?;
     let aws = Aws::new(&env, &tls);
     let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls)));
-    let redis = env.check("REDIS_URL", Redis::new(&env.required("REDIS_URL")));
+    let redis = Redis::from_env(&env);
     let providers = Providers::from_env(&env, clients::http(&tls)?);
     let roles = Roles::from_env(&env);
     // Without a session secret the main job answers nobody.

@@ -1,4 +1,5 @@
--- Settles attempts whose reservation has run out, at their bound. $1: how many at the most. Returns how many.
+-- Settles attempts whose reservation has run out, at their bound. $1: how many at the most. Returns what was
+-- booked, a row an attempt.
 -- Whoever ends an attempt holds its row first, here and in advance.sql; its reservation and workflow come after.
 WITH due AS (
     SELECT a.id
@@ -13,7 +14,7 @@ WITH due AS (
            input_tokens = bound_input_tokens, cached_input_tokens = 0, output_tokens = bound_output_tokens
       FROM due
      WHERE a.id = due.id
-    RETURNING a.id, a.workflow_id, a.provider, a.cost
+    RETURNING a.id, a.workflow_id, a.provider, a.model, a.trace_id, a.cost, a.input_tokens + a.output_tokens AS tokens
 ), released AS (
     UPDATE orchestrator.reservations r SET settled_at = now() FROM settled s WHERE r.attempt_id = s.id
 ), booked AS (
@@ -30,4 +31,4 @@ WITH due AS (
       FROM booked b
      WHERE w.id = b.workflow_id
 )
-SELECT count(*) FROM settled
+SELECT id, provider, model, trace_id, cost, tokens FROM settled

@@ -27,6 +27,14 @@ impl Env {
         Self { variables, faults: RefCell::new(Vec::new()) }
     }
 
+    /// The same over other variables, which count where it has none of that name. Faults are kept.
+    #[must_use]
+    pub fn over(mut self, others: impl IntoIterator<Item = (String, String)>) -> Self {
+        let others = Self::from_pairs(others).variables;
+        self.variables = others.into_iter().chain(self.variables).collect();
+        self
+    }
+
     /// A variable that may be absent.
     #[must_use]
     pub fn optional(&self, name: &str) -> Option<String> {
@@ -121,6 +129,16 @@ mod tests {
             assert!(error.contains(name), "{error}");
         }
         assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_of_its_own_wins_and_an_empty_one_is_none() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let first = env(&[("A", "own"), ("B", "")]);
+        first.fault("A", "is odd");
+        let both = first.over([pair("A", "other"), pair("B", "other"), pair("C", " ")]);
+        assert_eq!((both.or("A", ""), both.or("B", ""), both.optional("C")), ("own".into(), "other".into(), None));
+        assert_eq!(both.finish(Some(())).unwrap_err().0, ["A: is odd"]);
     }
 
     #[test]

@@ -45,10 +45,10 @@ pub struct Candidate {
     pub model: String,
 }
 
-/// A text that names no candidate.
+/// A text that names no candidate. It is not repeated: what stands in the wrong variable may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not `azure:<deployment>[=<model>]` or `openai:<model>`")]
-pub struct InvalidCandidate(String);
+#[error("each candidate must be `azure:<deployment>[=<model>]` or `openai:<model>`")]
+pub struct InvalidCandidate;
 
 impl Candidate {
     /// Reads `azure:<deployment>[=<priced model>]` or `openai:<model>`.
@@ -56,9 +56,8 @@ impl Candidate {
     /// # Errors
     /// [`InvalidCandidate`]
     pub fn parse(text: &str) -> Result<Self, InvalidCandidate> {
-        let invalid = || InvalidCandidate(text.to_owned());
-        let (provider, name) = text.trim().split_once(':').ok_or_else(invalid)?;
-        let provider = Provider::from_name(provider).ok_or_else(invalid)?;
+        let (provider, name) = text.trim().split_once(':').ok_or(InvalidCandidate)?;
+        let provider = Provider::from_name(provider).ok_or(InvalidCandidate)?;
         let (deployment, model) = name.split_once('=').unwrap_or((name, name));
         // The deployment becomes a part of a URL's path.
         let plain = |part: &str| {
@@ -67,7 +66,7 @@ impl Candidate {
                 && !part.starts_with('.')
         };
         if !plain(deployment) || !plain(model) || (provider == Provider::OpenAi && deployment != model) {
-            return Err(invalid());
+            return Err(InvalidCandidate);
         }
         Ok(Self { provider, deployment: deployment.to_owned(), model: model.to_owned() })
     }
@@ -75,7 +74,7 @@ impl Candidate {
     /// Reads a comma-separated list, in the order in which they are tried.
     ///
     /// # Errors
-    /// [`InvalidCandidate`] names the first that cannot be read.
+    /// [`InvalidCandidate`] if one of them cannot be read.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, InvalidCandidate> {
         text.split(',').map(Self::parse).collect()
     }
