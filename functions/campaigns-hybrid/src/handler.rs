@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
+use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::problem::Problem;
 use huntaze_orchestrator::route::RouteError;
-use huntaze_orchestrator::run::{Answer, Request, RunError};
+use huntaze_orchestrator::run::{Answer, Outcome, Request, RunError};
 use huntaze_orchestrator::workflow::WorkflowError;
 use serde_json::{Value, json};
 
@@ -26,12 +28,35 @@ const PROVIDER_RETRY: Duration = Duration::from_secs(30);
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
-        call.admit(self.limit.check(&principal.user_id).await)?;
-        let request = self.read(call, &principal)?;
-        let user = request.owner.clone();
-        let outcome = self.orchestrator.handle(request, std::future::ready(true)).await;
-        reply(call, user.as_str(), outcome.answer.map_err(|error| refused(&error))?)
+        // Asked beside the first statement. Whatever becomes of the request, it has counted.
+        let admission = self.limit.check(&principal.user_id).shared();
+        let admitted = admission.clone().map(|admission| !admission.is_denied());
+        let answered = match self.read(call, &principal) {
+            Ok(request) => Ok((request.owner.clone(), self.orchestrator.handle(request, admitted).await)),
+            Err(problem) => Err(problem),
+        };
+        call.admit(admission.await)?;
+        let (owner, outcome) = answered?;
+        count(call, &outcome);
+        reply(call, owner.as_str(), outcome.answer.map_err(|error| refused(&error))?)
     }
+}
+
+/// What the request came to, in figures.
+fn count(call: &Call, outcome: &Outcome) {
+    for settled in &outcome.calls {
+        metrics::provider_call(&ProviderCall {
+            provider: settled.provider,
+            model: &settled.model,
+            outcome: settled.outcome,
+            cost: settled.cost,
+            tokens: settled.tokens,
+            duration: Some(settled.duration),
+            at: settled.started_at,
+            trace: call.trace.id(),
+        });
+    }
+    metrics::fallbacks(&call.origin(), outcome.fallbacks);
 }
 
 impl App {

@@ -47,6 +47,12 @@ pub enum Admission {
 }
 
 impl Admission {
+    /// Whether the request is refused.
+    #[must_use]
+    pub fn is_denied(self) -> bool {
+        matches!(self, Self::Denied { .. })
+    }
+
     /// The answer's headers: none where nothing is known.
     pub(crate) fn headers(self) -> Vec<(HeaderName, HeaderValue)> {
         let (limit, remaining, reset) = match self {

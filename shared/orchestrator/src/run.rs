@@ -111,7 +111,7 @@ pub struct Outcome {
     /// Every call that was settled.
     pub calls: Vec<SettledCall>,
     /// How often another provider was asked.
-    pub fallbacks: usize,
+    pub fallbacks: u64,
 }
 
 impl From<Result<Answer, RunError>> for Outcome {
@@ -173,7 +173,8 @@ impl Orchestrator {
                 let result = run.drive(first).await;
                 let workflow_id = run.id.clone();
                 let answer = result.map(|result| Answer { result, workflow_id, replayed: false });
-                Outcome { answer, fallbacks: run.state.fallback_history.len(), calls: run.settled }
+                let fallbacks = run.state.fallback_history.len() as u64;
+                Outcome { answer, fallbacks, calls: run.settled }
             }
             (Ok(Begun::New), false) => {
                 if let Err(error) = store::withdraw(&self.database, &run.id).await {

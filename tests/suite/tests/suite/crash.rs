@@ -58,6 +58,12 @@ async fn design_no_crash_can_separate_a_call_from_its_reservation() -> Result<()
     run_out(&app).await?;
     assert_eq!(sweeper.invoke(&json!({}), BOUND).await?["settled"], 1);
     let view = status.http(status_of("ana", &workflow)).await?.body["data"].take();
+    let stop = view["decisions"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&stop["action"], &stop["reason"], &stop["step"]),
+        (&json!("stop"), &json!("interrupted"), &json!("plan"))
+    );
+    assert!(text(&stop["at"]).parse::<jiff::Timestamp>().is_ok(), "{stop}");
     let lost = &view["attempts"][1];
     assert_eq!(
         (&lost["outcome"], &lost["estimated"], &lost["failure"]),

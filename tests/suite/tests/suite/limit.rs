@@ -104,6 +104,30 @@ async fn one_count_holds_over_all_functions_and_processes_at_once() -> Result<()
     Ok(())
 }
 
+/// The first statement and the limit are asked side by side, so what the one kept the other's no takes back.
+#[tokio::test]
+async fn a_campaign_that_is_refused_keeps_nothing_and_its_key_is_free() -> Result<()> {
+    let app = limited(1).await?;
+    let hybrid = app.function("campaigns-hybrid")?;
+    let request = || campaign("ana", &brief("message_generation", &["onlyfans"])).idempotency_key("k1");
+    assert_eq!(hybrid.http(campaign("ana", &brief("message_generation", &["onlyfans"]))).await?.status, 200);
+    assert_eq!(hybrid.http(request()).await?.status, 429);
+    let kept = "SELECT (SELECT count(*) FROM orchestrator.workflows) AS workflows,
+                       (SELECT count(*) FROM orchestrator.attempts) AS attempts,
+                       (SELECT count(*) FROM orchestrator.reservations) AS reservations";
+    assert_eq!(app.stores.row(kept, &[]).await?, json!({"workflows": 1, "attempts": 1, "reservations": 1}));
+
+    let mut redis = app.stores.redis().await?;
+    let counted = log(&mut redis, "ana").await?;
+    age(&mut redis, "ana", &counted, 61).await?;
+    let answered = hybrid.http(request()).await?;
+    assert_eq!((answered.status, answered.header("idempotent-replayed")), (200, ""), "{}", answered.body);
+    // An answer that is there already is not given either, to whoever has asked too often.
+    assert_eq!(hybrid.http(request()).await?.status, 429);
+    assert_eq!(app.stores.row(kept, &[]).await?, json!({"workflows": 2, "attempts": 2, "reservations": 2}));
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_administrator_counts_as_themselves() -> Result<()> {
     let app = limited(2).await?;

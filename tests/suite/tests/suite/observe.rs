@@ -239,7 +239,7 @@ fn recording_dynamodb() -> Result<(Server, Arc<Mutex<Vec<String>>>)> {
 }
 
 #[tokio::test]
-async fn calls_to_aws_carry_the_trace_of_the_request_that_makes_them() -> Result<()> {
+async fn calls_to_aws_and_to_providers_carry_the_trace_of_the_request_that_makes_them() -> Result<()> {
     let (dynamodb, seen) = recording_dynamodb()?;
     let app = App::start().await?.set("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{}", dynamodb.addr()));
     let hybrid = app.function("campaigns-hybrid")?;
@@ -256,6 +256,10 @@ async fn calls_to_aws_carry_the_trace_of_the_request_that_makes_them() -> Result
     for (sent, expected) in traces.iter().zip([&w3c, &xray]) {
         assert!(!sent.contains(',') && Trace::from_xray(sent).as_ref() == Some(expected), "{sent}");
     }
+    let calls = app.world.calls();
+    let spans: Vec<_> = calls.iter().map(|call| call.headers["traceparent"].as_str()).collect();
+    assert_eq!(spans.iter().filter_map(|header| Trace::from_traceparent(header)).collect::<Vec<_>>(), [w3c, xray]);
+    assert_ne!(spans[0].split('-').nth(2), spans[1].split('-').nth(2), "each call is a span of its own");
     Ok(())
 }
 
@@ -266,7 +270,7 @@ const PERSON: [&str; 3] = ["ana-in-person", "ana.in.person@mail.example", "Ana I
 
 #[tokio::test]
 async fn no_prompt_text_token_or_user_is_in_a_log() -> Result<()> {
-    let app = App::start().await?.set("LOG_LEVEL", "debug");
+    let app = App::start().await?.set("LOG_LEVEL", "debug").set("MAX_RETRIES", "0");
     let session = Session::user(PERSON[0]).claim("email", PERSON[1]).claim("name", PERSON[2]);
     let (token, foreign) = (session.v4(), session.clone().sealed_with("another secret").v4());
     let body = json!({"type": "content_planning", "platforms": ["onlyfans"], "data": {"theme": THEME}});
