@@ -27,13 +27,12 @@ struct App {
 async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
-    let database =
-        env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls))).map(Arc::new);
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
     let dynamodb = Aws::new(&env, &tls).dynamodb();
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
-    let orchestrator = database.and_then(|database| Orchestrator::from_env(&env, database, dynamodb, http));
+    let orchestrator = Orchestrator::from_env(&env, database, dynamodb, http);
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
     let built = sessions.zip(limit).zip(orchestrator);
     let built = built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, patience });

@@ -20,7 +20,7 @@ struct App {
 async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
-    let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls)));
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls)));
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
     let built = config::sessions(&env).zip(limit).zip(database);
     let app = env.finish(built.map(|((sessions, limit), database)| App { sessions, limit, database }))?;

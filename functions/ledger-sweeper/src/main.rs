@@ -69,7 +69,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let (env, tls) = config::load().await?;
     let ledger = ledger(&env, Aws::new(&env, &tls).dynamodb());
     let grace = env.millis("LEDGER_SWEEP_GRACE_MS", 10_000);
-    let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), tls));
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls));
     let app = env.finish(database.map(|database| App { database, ledger, grace }))?;
     scheduled::serve(&app).await
 }

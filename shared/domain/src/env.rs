@@ -56,6 +56,17 @@ impl Env {
         })
     }
 
+    /// What is made of a variable that must be there. Its absence is one fault, and so is a text that nothing can be made of.
+    pub fn required_as<T, E: Display>(&self, name: &str, make: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        match self.variables.get(name) {
+            Some(text) => self.check(name, make(text)),
+            None => {
+                self.fault(name, "is required");
+                None
+            }
+        }
+    }
+
     /// A variable of another type, or its default. A text that cannot be read is a fault.
     #[must_use]
     pub fn parsed<T: FromStr<Err: Display>>(&self, name: &str, default: T) -> T {
@@ -124,8 +135,9 @@ mod tests {
         let _ = env.required("ABSENT");
         let _: u16 = env.parsed("PORT", 1);
         let _ = env.millis("WAIT", 0);
+        assert_eq!(env.required_as("GONE", str::parse::<u16>), None);
         let error = env.finish(Some(())).unwrap_err().to_string();
-        for name in ["EMPTY", "ABSENT", "PORT", "WAIT"] {
+        for name in ["EMPTY", "ABSENT", "PORT", "WAIT", "GONE"] {
             assert!(error.contains(name), "{error}");
         }
         assert!(!error.contains("s3cret"), "{error}");

@@ -103,22 +103,18 @@ pub fn ledger(env: &Env, dynamodb: DynamoDb) -> Ledger {
 }
 
 impl Orchestrator {
-    /// Puts the main job together.
+    /// Puts the main job together. Everything is read, whatever is missing, so that every fault is found at once.
     #[must_use]
-    pub fn from_env(env: &Env, database: Arc<Database>, dynamodb: DynamoDb, http: Client) -> Option<Self> {
+    pub fn from_env(env: &Env, database: Option<Arc<Database>>, dynamodb: DynamoDb, http: Client) -> Option<Self> {
         let lease = env.millis("RESERVATION_LEASE_MS", LEASE_MS);
         if lease <= LONGEST_REQUEST {
             env.fault("RESERVATION_LEASE_MS", format!("must be longer than a request: {LONGEST_REQUEST:?}"));
         }
-        Some(Self {
-            database,
-            ledger: ledger(env, dynamodb),
-            catalogue: catalogue(env)?,
-            providers: Providers::from_env(env, http),
-            roles: Roles::from_env(env),
-            lease,
-            retries: env.parsed("MAX_RETRIES", MAX_RETRIES),
-        })
+        let (ledger, catalogue) = (ledger(env, dynamodb), catalogue(env));
+        let (providers, roles) = (Providers::from_env(env, http), Roles::from_env(env));
+        let retries = env.parsed("MAX_RETRIES", MAX_RETRIES);
+        let (database, catalogue) = database.zip(catalogue)?;
+        Some(Self { database, ledger, catalogue, providers, roles, lease, retries })
     }
 }
 

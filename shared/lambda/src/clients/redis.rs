@@ -64,7 +64,7 @@ impl Redis {
     /// The Redis of `REDIS_URL`; nothing is opened yet.
     #[must_use]
     pub fn from_env(env: &Env) -> Option<Self> {
-        let client = env.check("REDIS_URL", redis::Client::open(env.required("REDIS_URL")))?;
+        let client = env.required_as("REDIS_URL", |url| redis::Client::open(url))?;
         Some(Self { client, state: Mutex::default() })
     }
 

@@ -177,17 +177,25 @@ async fn every_fault_of_the_configuration_is_reported_at_once_and_no_value() -> 
         ("SERVICE_JWT_HS256_SECRET", "wrong-marked-secret"),
         ("TLS_CA_FILE", "/wrong-marked-file"),
     ];
-    let hybrids = [("REQUEST_DEADLINE_MS", "wrong-marked-deadline"), ("ROLE_PLANNER", "wrong-marked-role")];
-    let app = common.iter().chain(&hybrids).fold(app, |app, (name, value)| app.set(name, *value));
-    let cases = [
-        (app.function("campaigns-hybrid")?, &hybrids[..]),
-        (app.function_with("campaigns-status", "DATABASE_URL", "wrong-marked-url")?, &[("DATABASE_URL", "")]),
+    let hybrids = [
+        ("DATABASE_URL", "wrong-marked-url"),
+        ("MAX_RETRIES", "wrong-marked-retries"),
+        ("PRICE_FALLBACK_INPUT_PER_MILLION", "wrong-marked-price"),
+        ("REQUEST_DEADLINE_MS", "wrong-marked-deadline"),
+        ("ROLE_PLANNER", "wrong-marked-role"),
     ];
+    let app = common.iter().chain(&hybrids).fold(app, |app, (name, value)| app.set(name, *value));
+    let cases = [(app.function("campaigns-hybrid")?, &hybrids[..]), (app.function("campaigns-status")?, &hybrids[..1])];
     for (function, own) in cases {
         let error = function.ready().await.unwrap_err().to_string();
         for (name, _) in common.iter().chain(own) {
             // A secret for service tokens is nothing without their issuer and audience.
-            let name = if *name == "SERVICE_JWT_HS256_SECRET" { "SERVICE_JWT_ISSUER" } else { name };
+            // One price without the other is no price: the pair is named.
+            let name = match *name {
+                "SERVICE_JWT_HS256_SECRET" => "SERVICE_JWT_ISSUER",
+                "PRICE_FALLBACK_INPUT_PER_MILLION" => "PRICE_FALLBACK_*_PER_MILLION",
+                name => name,
+            };
             assert!(error.contains(name), "{name} is not in {error}");
         }
         assert!(!error.contains("wrong-marked"), "{error}");
