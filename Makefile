@@ -13,7 +13,7 @@ STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test check advisories lint build compiler
+.PHONY: help run stop test bench check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,13 @@ stop: ## End what `make run` started.
 test: compiler ## Build, then run every test beside private stores.
 	cargo build --workspace
 	$(STACK) run-with-stores -- cargo test --workspace $(ARGS)
+
+# Only what is measured is optimised; what measures is not part of the figures that count.
+bench: compiler ## Measure campaigns-hybrid beside the least that a function can cost; prints a table (docs/benchmarks.md).
+	$(STACK) install-valgrind
+	cargo build --release -p campaigns-hybrid -p hello
+	cargo build -p huntaze-bench
+	$(STACK) run-with-stores -- target/debug/huntaze-bench
 
 check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, template.
 	cargo fmt --all --check
