@@ -12,5 +12,6 @@ mod health;
 mod idempotency;
 mod migrations;
 mod money;
+mod prepared;
 mod status;
 mod support;
