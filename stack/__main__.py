@@ -19,6 +19,7 @@ def main() -> int:
     collect = commands.add_parser("collect-logs", help="copy the functions' logs to .local/logs (started by `up`)")
     collect.add_argument("url", help="the emulator")
     commands.add_parser("install-compiler", help="install what cargo needs, where it is missing")
+    commands.add_parser("install-valgrind", help="install what `make bench` counts instructions with")
     commands.add_parser("lint", help="check template.yaml")
     _stay_local()
     try:
@@ -61,6 +62,10 @@ def _run(arguments: argparse.Namespace) -> int:
             from stack import install
 
             install.install_compiler()
+        case "install-valgrind":
+            from stack import install
+
+            install.install_valgrind()
         case "lint":
             from stack import lint
 
