@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
+use huntaze_costs::ledger::LedgerEntry;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::App;
 
-/// What is kept of the time for what follows the last call: its settlement and the ledger.
+/// What is kept of the time for what follows the last call: its settlement.
 const SETTLEMENT: Duration = Duration::from_millis(1_500);
 /// When a client may look again for a request that is in flight: a typical answer takes some seconds.
 const IN_FLIGHT_RETRY: Duration = Duration::from_secs(2);
@@ -37,26 +38,31 @@ impl Route for App {
         };
         call.admit(admission.await)?;
         let (owner, outcome) = answered?;
-        count(call, &outcome);
-        reply(call, owner.as_str(), outcome.answer.map_err(|error| refused(&error))?)
+        let Outcome { answer, entries, fallbacks } = outcome;
+        count(call, &entries, fallbacks);
+        if !entries.is_empty() {
+            let ledger = self.ledger.clone();
+            call.afterwards(async move { ledger.project_all(&entries).await });
+        }
+        reply(call, owner.as_str(), answer.map_err(|error| refused(&error))?)
     }
 }
 
 /// What the request came to, in figures.
-fn count(call: &Call, outcome: &Outcome) {
-    for settled in &outcome.calls {
+fn count(call: &Call, entries: &[LedgerEntry], fallbacks: u64) {
+    for entry in entries {
         metrics::provider_call(&ProviderCall {
-            provider: settled.provider,
-            model: &settled.model,
-            outcome: settled.outcome,
-            cost: settled.cost,
-            tokens: settled.tokens,
-            duration: Some(settled.duration),
-            at: settled.started_at,
-            trace: call.trace.id(),
+            provider: entry.provider,
+            model: &entry.model,
+            outcome: &entry.outcome,
+            cost: entry.cost,
+            tokens: entry.usage.total(),
+            duration: entry.duration_ms.and_then(|millis| millis.try_into().ok()).map(Duration::from_millis),
+            at: entry.started_at,
+            trace: &entry.trace_id,
         });
     }
-    metrics::fallbacks(&call.origin(), outcome.fallbacks);
+    metrics::fallbacks(&call.origin(), fallbacks);
 }
 
 impl App {
@@ -81,7 +87,6 @@ impl App {
             now: call.now,
             accepted_at: call.started,
             deadline: (call.deadline - SETTLEMENT).min(call.started + self.patience),
-            answer_by: call.deadline,
         })
     }
 }

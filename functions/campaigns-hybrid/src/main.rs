@@ -5,10 +5,12 @@ mod handler;
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntaze_costs::ledger::Ledger;
 use huntaze_lambda::clients::{self, Aws, Redis};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
+use huntaze_orchestrator::config::ledger;
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_orchestrator::store;
 use huntaze_postgres::Database;
@@ -20,6 +22,7 @@ struct App {
     sessions: Sessions,
     limit: ApiLimit,
     orchestrator: Orchestrator,
+    ledger: Ledger,
     /// No request takes longer, however much time the gateway leaves it.
     patience: Duration,
 }
@@ -30,14 +33,14 @@ async fn main() -> Result<(), lambda_http::Error> {
     let (env, tls) = config::load().await?;
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls)));
     let database = database.map(|database| Arc::new(database.preparing(store::HOT)));
-    let dynamodb = Aws::new(&env, &tls).dynamodb();
+    let ledger = ledger(&env, Aws::new(&env, &tls).dynamodb());
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
-    let orchestrator = Orchestrator::from_env(&env, database, dynamodb, http);
+    let orchestrator = Orchestrator::from_env(&env, database, http);
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
     let built = sessions.zip(limit).zip(orchestrator);
-    let built = built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, patience });
+    let built = built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, ledger, patience });
     let app = env.finish(built)?;
     tokio::join!(app.orchestrator.database.warm_up(), app.limit.warm_up());
     api::serve(&app).await

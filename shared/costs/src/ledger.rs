@@ -20,14 +20,19 @@ use aws_sdk_dynamodb::error::{BuildError, DisplayErrorContext, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
 use backon::{ExponentialBuilder, Retryable};
+use futures_util::future::join_all;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use crate::attempt::{AttemptIntent, Settlement};
 
 /// Everyone's roll-ups are spread over so many items, for one item takes 1,000 writes a second.
 pub const GLOBAL_SHARDS: u8 = 8;
+
+/// A function waits no longer for the ledger; the sweep catches up.
+const PROJECTION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the ledger keeps of one settled attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +191,17 @@ impl Ledger {
             Err(error) if reasons(&error).contains(&"ConditionalCheckFailed") => Ok(()),
             Err(error) => Err(LedgerError::of(error)),
         }
+    }
+
+    /// Projects entries side by side. What fails, or takes longer than two seconds, is left to the sweep.
+    pub async fn project_all(&self, entries: &[LedgerEntry]) {
+        let projecting =
+            entries.iter().map(async |entry| match timeout(PROJECTION_PATIENCE, self.project(entry)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, attempt = entry.id, "left to the ledger sweep"),
+                Err(_) => tracing::warn!(attempt = entry.id, "the ledger is slow; left to its sweep"),
+            });
+        join_all(projecting).await;
     }
 
     fn transaction(&self, entry: &LedgerEntry) -> Result<Vec<TransactWriteItem>, BuildError> {

@@ -12,10 +12,12 @@ use lambda_http::request::LambdaRequest;
 use lambda_http::request::RequestContext;
 use lambda_http::tower::util::MapRequest;
 use lambda_http::{Adapter, Body, Error, LambdaEvent, Request, RequestExt, Response, service_fn};
+use lambda_runtime::Runtime;
 use serde_json::Value;
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
+use crate::afterwards::Afterwards;
 use crate::limit::Admission;
 use crate::metrics::{self, Origin};
 use crate::problem::{Problem, status_and_title};
@@ -54,6 +56,7 @@ pub struct Call {
     pub function: String,
     /// What the API's own limit said, for the answer's headers.
     admission: OnceLock<Admission>,
+    afterwards: Afterwards,
 }
 
 /// A successful answer.
@@ -82,7 +85,7 @@ impl Reply {
 }
 
 impl Call {
-    fn read(request: Request) -> Self {
+    fn read(request: Request, afterwards: &Afterwards) -> Self {
         let (now, started) = (now(), Instant::now());
         let context = request.request_context_ref();
         let (gateway_id, accepted) = match context {
@@ -125,7 +128,20 @@ impl Call {
             deadline: started + left,
             function,
             admission: OnceLock::new(),
+            afterwards: afterwards.clone(),
         }
+    }
+
+    /// Has this done when the answer is out: nobody waits for it, and nothing may depend on it. It has until the function's
+    /// time-out, and logs as the request does.
+    pub fn afterwards(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let trace = self.trace.clone();
+        let work = async move {
+            // A panic is in the log already, and the answer is out.
+            let _ = scope::run(&trace, work).await;
+            tracing::debug!("done behind the answer");
+        };
+        self.afterwards.push(Box::pin(work.instrument(Span::current())));
     }
 
     /// What its metrics are about.
@@ -199,12 +215,13 @@ pub trait Route: Send + Sync {
 /// # Errors
 /// Those of the runtime itself.
 pub async fn serve(route: &impl Route) -> Result<(), Error> {
+    let afterwards = &Afterwards::default();
     let requests = Adapter::from(service_fn(async move |request: Request| {
-        let call = Call::read(request);
+        let call = Call::read(request, afterwards);
         let span = scope::span(&call.request_id, &call.trace);
         Ok::<_, Error>(answer(route, &call).instrument(span).await)
     }));
-    lambda_runtime::run(MapRequest::new(requests, with_the_gateways_trace)).await
+    Runtime::new(MapRequest::new(requests, with_the_gateways_trace)).layer(afterwards.layer()).run().await
 }
 
 /// The library writes Lambda's trace over the request's own `X-Amzn-Trace-Id`, so that is put into Lambda's place before.

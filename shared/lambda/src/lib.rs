@@ -8,10 +8,12 @@
 //! | [`problem`] | RFC 9457 problems in the contract's envelope |
 //! | [`limit`] | the API's own limit, counted in Redis |
 //! | [`api`] | an HTTP function: event in, reply or problem out, one log line |
+//! | `afterwards` | work that follows the answer, inside its invocation |
 //! | [`scheduled`] | a function without HTTP: the schedule's and the deployment's |
 //! | [`logs`] | JSON lines, each with the ids of its request |
 //! | [`metrics`] | CloudWatch metrics as log lines |
 
+mod afterwards;
 pub mod api;
 pub mod clients;
 pub mod config;

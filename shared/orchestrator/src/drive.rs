@@ -1,4 +1,4 @@
-//! Drives the machine of one workflow: waits, calls, settles, reserves, projects, all under one deadline.
+//! Drives the machine of one workflow: waits, calls, settles, reserves, all under one deadline.
 //!
 //! The first step (the plan, or the only text) is called alone; the steps that follow need nothing but the plan and are
 //! called side by side. Whatever ends, the machine decides what follows and one statement keeps both: what follows is
@@ -26,7 +26,7 @@ use crate::machine::{Action, Decision, End, Launch, Limits, Machine, Stop};
 use crate::prompt;
 use crate::provider::CallId;
 use crate::route::{Offer, Route, RouteError};
-use crate::run::{Orchestrator, Request, RunError, SettledCall};
+use crate::run::{Orchestrator, Request, RunError};
 use crate::status::booked_summary;
 use crate::store::{self, AttemptEnd, StoreError};
 use crate::workflow::{DecisionRecord, Fallback, State, WorkflowError, WorkflowStatus};
@@ -69,8 +69,6 @@ enum Event {
     Landed(Box<Landed>),
     /// A record is written, or could not be.
     Written(Box<Record>, Result<(), StoreError>),
-    /// A ledger entry is written, or left to the sweep.
-    Projected,
 }
 
 type Pending<'a> = Pin<Box<dyn Future<Output = Event> + Send + 'a>>;
@@ -86,8 +84,8 @@ pub(crate) struct Run<'a> {
     /// The text of each step, and whether it was cut short.
     texts: Vec<Option<(String, bool)>>,
     booked: Vec<Booked>,
-    /// What is booked and written.
-    pub(crate) settled: Vec<SettledCall>,
+    /// What is booked and written, as the ledger will have it.
+    pub(crate) entries: Vec<LedgerEntry>,
     /// Who is being called.
     under_way: Vec<Provider>,
     /// The store failed: nothing new is called, what is under way is still settled.
@@ -106,7 +104,7 @@ impl<'a> Run<'a> {
             machine: Machine::new(route, Limits { deadline, retries: orchestrator.retries }),
             texts: vec![None; route.steps.len()],
             booked: Vec::new(),
-            settled: Vec::new(),
+            entries: Vec::new(),
             under_way: Vec::new(),
             broken: None,
         }
@@ -115,6 +113,7 @@ impl<'a> Run<'a> {
     /// Chooses the first call.
     pub(crate) fn begin(&mut self) -> Result<Flight, Stop> {
         let launch = self.machine.begin(self.elapsed())?;
+        tracing::Span::current().record("workflow", self.id.as_str());
         self.note_decisions(None);
         Ok(self.prepare(launch))
     }
@@ -129,8 +128,7 @@ impl<'a> Run<'a> {
                 Event::Landed(landed) => records.push_back(self.book(*landed)),
                 Event::Written(record, Ok(())) => {
                     writing = false;
-                    self.settled.push(settled(&record));
-                    work.push(self.project(&record));
+                    self.entries.push(LedgerEntry::of(&record.attempt, record.settlement, record.duration));
                     record.following.into_iter().for_each(|flight| work.push(self.wait(flight)));
                 }
                 Event::Written(_, Err(error)) => {
@@ -138,7 +136,6 @@ impl<'a> Run<'a> {
                     self.machine.close();
                     self.broken.get_or_insert(error);
                 }
-                Event::Projected => {}
             }
             if !writing && let Some(mut record) = records.pop_front() {
                 if self.broken.is_some() {
@@ -222,15 +219,6 @@ impl<'a> Run<'a> {
             let end = AttemptEnd { attempt, settlement, failure, http_status, duration };
             let written = store::advance(&orchestrator.database, &end, &state, &attempts, orchestrator.lease).await;
             Event::Written(Box::new(record), written)
-        })
-    }
-
-    fn project(&self, record: &Record) -> Pending<'a> {
-        let (orchestrator, answer_by) = (self.orchestrator, self.request.answer_by);
-        let entry = LedgerEntry::of(&record.attempt, record.settlement, record.duration);
-        Box::pin(async move {
-            orchestrator.project(entry, answer_by).await;
-            Event::Projected
         })
     }
 
@@ -379,19 +367,6 @@ fn explained(stop: &Stop) -> WorkflowError {
             retry_after: retry_after.map(|wait| wait.as_millis().div_ceil(1_000)).and_then(|wait| wait.try_into().ok()),
             ..unavailable(format!("no provider is left; the last ended with {}", last.as_str()))
         },
-    }
-}
-
-fn settled(record: &Record) -> SettledCall {
-    let Record { attempt, settlement, duration, .. } = record;
-    SettledCall {
-        provider: attempt.provider,
-        model: attempt.model.clone(),
-        outcome: settlement.outcome.as_str(),
-        cost: settlement.cost,
-        tokens: settlement.usage.total(),
-        duration: *duration,
-        started_at: attempt.started_at,
     }
 }
 

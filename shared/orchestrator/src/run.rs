@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use huntaze_costs::ledger::{Ledger, LedgerEntry};
+use huntaze_costs::ledger::LedgerEntry;
 use huntaze_costs::price::Catalogue;
 use huntaze_domain::ids::{IdempotencyKey, UserId, WorkflowId};
 use huntaze_domain::intent::ParsedRequest;
-use huntaze_domain::money::Usd;
-use huntaze_domain::provider::Provider;
 use huntaze_domain::trace::Trace;
 use huntaze_postgres::Database;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::drive::Run;
 use crate::machine::Stop;
@@ -21,9 +19,6 @@ use crate::provider::Providers;
 use crate::route::{Roles, Route, RouteError};
 use crate::store::{self, Begun, ExistingWorkflow, NewWorkflow, StoreError};
 use crate::workflow::{WorkflowError, WorkflowStatus};
-
-/// The answer waits no longer for the ledger, and never past the time it is due; the sweep catches up.
-const PROJECTION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A request that was parsed, authenticated and authorised.
 #[derive(Debug, Clone)]
@@ -46,8 +41,6 @@ pub struct Request {
     pub accepted_at: Instant,
     /// When the last call must have ended: there is still its settlement to be written.
     pub deadline: Instant,
-    /// When the answer must be out.
-    pub answer_by: Instant,
 }
 
 /// How a request was answered.
@@ -84,39 +77,20 @@ pub enum RunError {
     Store(#[from] StoreError),
 }
 
-/// A call that was made and is settled, for whoever counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettledCall {
-    /// Who was called.
-    pub provider: Provider,
-    /// The model that was priced.
-    pub model: String,
-    /// `succeeded`, `failed` or `unknown`.
-    pub outcome: &'static str,
-    /// What it costs.
-    pub cost: Usd,
-    /// The tokens that are booked.
-    pub tokens: u64,
-    /// How long it took.
-    pub duration: Duration,
-    /// When it was intended: the period that it is booked in.
-    pub started_at: Timestamp,
-}
-
 /// What a request came to: its answer, and what was done for it, which there may be without one.
 #[derive(Debug)]
 pub struct Outcome {
     /// The answer.
     pub answer: Result<Answer, RunError>,
-    /// Every call that was settled.
-    pub calls: Vec<SettledCall>,
+    /// Every attempt that was settled: to be counted, and to be projected into the ledger.
+    pub entries: Vec<LedgerEntry>,
     /// How often another provider was asked.
     pub fallbacks: u64,
 }
 
 impl From<Result<Answer, RunError>> for Outcome {
     fn from(answer: Result<Answer, RunError>) -> Self {
-        Self { answer, calls: Vec::new(), fallbacks: 0 }
+        Self { answer, entries: Vec::new(), fallbacks: 0 }
     }
 }
 
@@ -124,8 +98,6 @@ impl From<Result<Answer, RunError>> for Outcome {
 pub struct Orchestrator {
     /// PostgreSQL.
     pub database: Arc<Database>,
-    /// DynamoDB.
-    pub ledger: Ledger,
     /// What models cost.
     pub catalogue: Catalogue,
     /// Who can be called.
@@ -155,7 +127,6 @@ impl Orchestrator {
             Ok(first) => first,
             Err(stop) => return Err(not_begun(stop)).into(),
         };
-        tracing::Span::current().record("workflow", run.id.as_str());
         let workflow = NewWorkflow {
             id: &run.id,
             user_id: &request.owner,
@@ -174,7 +145,7 @@ impl Orchestrator {
                 let workflow_id = run.id.clone();
                 let answer = result.map(|result| Answer { result, workflow_id, replayed: false });
                 let fallbacks = run.state.fallback_history.len() as u64;
-                Outcome { answer, fallbacks, calls: run.settled }
+                Outcome { answer, fallbacks, entries: run.entries }
             }
             (Ok(Begun::New), false) => {
                 if let Err(error) = store::withdraw(&self.database, &run.id).await {
@@ -201,15 +172,6 @@ impl Orchestrator {
         let Some(key) = &request.idempotency_key else { return Err(no_way.into()) };
         let existing = store::existing(&self.database, None, &request.owner, Some(key)).await?;
         existing.map_or(Err(no_way.into()), |existing| replay(existing, &request.parsed))
-    }
-
-    pub(crate) async fn project(&self, entry: LedgerEntry, answer_by: Instant) {
-        let patience = PROJECTION_PATIENCE.min(answer_by.saturating_duration_since(Instant::now()));
-        match timeout(patience, self.ledger.project(&entry)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, attempt = entry.id, "left to the ledger sweep"),
-            Err(_) => tracing::warn!(attempt = entry.id, "the ledger is slow; left to its sweep"),
-        }
     }
 }
 

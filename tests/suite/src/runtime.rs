@@ -64,6 +64,8 @@ struct RuntimeApi {
     answers: Mutex<HashMap<String, oneshot::Sender<(Instant, Answer)>>>,
     /// When the process asked for its first event.
     ready: watch::Sender<Option<Instant>>,
+    /// How often it has asked for one.
+    polls: watch::Sender<u64>,
     init_error: Mutex<Option<FunctionError>>,
 }
 
@@ -72,7 +74,14 @@ struct Event {
     id: String,
     body: String,
     deadline: Duration,
-    taken: oneshot::Sender<Instant>,
+    taken: oneshot::Sender<Taken>,
+}
+
+/// When an event was handed out, and at which of the process's requests for one.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    at: Instant,
+    poll: u64,
 }
 
 type Answer = Result<Value, FunctionError>;
@@ -176,6 +185,7 @@ impl Function {
             next: tokio::sync::Mutex::new(next),
             answers: Mutex::default(),
             ready: watch::Sender::default(),
+            polls: watch::Sender::default(),
             init_error: Mutex::default(),
         });
         let server = Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), routes(Arc::clone(&api)))
@@ -227,7 +237,7 @@ impl Function {
         // The receiver lives in `api`, which this function holds.
         let _ = self.inner.events.send(Event { id: id.clone(), body: event.to_string(), deadline, taken });
         let was_taken = Some(was_taken);
-        Invocation { id, deadline, was_taken, taken_at: None, answered, inner: Arc::clone(&self.inner) }
+        Invocation { id, deadline, was_taken, taken: None, answered, inner: Arc::clone(&self.inner) }
     }
 
     /// Sends a request as API Gateway would, and waits for the answer.
@@ -313,8 +323,8 @@ impl Inner {
 pub struct Invocation {
     id: String,
     deadline: Duration,
-    was_taken: Option<oneshot::Receiver<Instant>>,
-    taken_at: Option<Instant>,
+    was_taken: Option<oneshot::Receiver<Taken>>,
+    taken: Option<Taken>,
     answered: oneshot::Receiver<(Instant, Answer)>,
     inner: Arc<Inner>,
 }
@@ -345,7 +355,7 @@ impl Invocation {
             biased;
             taken = timeout(START_BOUND, was_taken) => match taken {
                 Ok(taken) => {
-                    self.taken_at = taken.ok();
+                    self.taken = taken.ok();
                     Ok(())
                 }
                 Err(_) => Err(InvokeError::NotTaken { log: self.inner.log() }),
@@ -354,19 +364,33 @@ impl Invocation {
         }
     }
 
-    /// Waits for the answer; at the deadline, counted from the event's being taken, the process is killed.
+    /// Waits for the answer, and until the process asks for the next event: what it does behind its answer belongs to the
+    /// invocation. At the deadline, counted from the event's being taken, the process is killed.
     ///
     /// # Errors
     /// See [`InvokeError`].
-    pub async fn answer(self) -> Result<Value, InvokeError> {
-        Ok(self.timed().await?.answer)
+    pub async fn answer(mut self) -> Result<Value, InvokeError> {
+        let answer = self.timed().await?.answer;
+        let Some(Taken { at, poll }) = self.taken else { return Ok(answer) };
+        let mut polls = self.inner.api.polls.subscribe();
+        tokio::select! {
+            biased;
+            ended = timeout(self.deadline.saturating_sub(at.elapsed()), polls.wait_for(|polls| *polls > poll)) => {
+                if ended.is_err() {
+                    let _ = self.inner.process.kill();
+                }
+            }
+            // It has answered all the same.
+            _ = self.inner.process.exited() => {}
+        }
+        Ok(answer)
     }
 
-    /// The same, with the time that it took.
+    /// Waits for the answer alone, and says how long it took: what a client waits for.
     ///
     /// # Errors
     /// See [`InvokeError`].
-    pub async fn timed(mut self) -> Result<Timed, InvokeError> {
+    pub async fn timed(&mut self) -> Result<Timed, InvokeError> {
         self.taken().await?;
         let answer = tokio::select! {
             biased;
@@ -375,7 +399,7 @@ impl Invocation {
         };
         match answer {
             Ok(Ok((at, Ok(answer)))) => {
-                Ok(Timed { answer, took: self.taken_at.map_or(Duration::ZERO, |taken| at.duration_since(taken)) })
+                Ok(Timed { answer, took: self.taken.map_or(Duration::ZERO, |taken| at.duration_since(taken.at)) })
             }
             Ok(Ok((_, Err(error)))) => Err(InvokeError::Failed { error, log: self.inner.log() }),
             Ok(Err(_)) => Err(self.inner.ended(self.inner.process.exited().await)),
@@ -466,12 +490,14 @@ async fn next(State(api): State<Arc<RuntimeApi>>) -> HttpResponse {
         ready.get_or_insert_with(Instant::now);
         first
     });
+    api.polls.send_modify(|polls| *polls += 1);
+    let poll = *api.polls.borrow();
     let Some(event) = api.next.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
     let deadline = now().as_millisecond() + i64::try_from(event.deadline.as_millis()).unwrap_or(i64::MAX / 2);
     // Nobody may be waiting for the event to be taken.
-    let _ = event.taken.send(Instant::now());
+    let _ = event.taken.send(Taken { at: Instant::now(), poll });
     let trace = Uuid::new_v4().simple().to_string();
     let headers = [
         ("content-type", "application/json".to_owned()),

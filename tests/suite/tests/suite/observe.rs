@@ -47,13 +47,16 @@ impl Watched {
         Ok((response, lines))
     }
 
-    /// The lines of one invocation: they are all there once its metrics are, which come last. What a library said at the
-    /// start, before the first of them, belongs to none.
+    /// The lines of one invocation: they are all there once its metrics are, which come last, but for what the ledger's client
+    /// says behind the answer at the level of debugging. What a library said at the start, before the first of them,
+    /// belongs to none.
     async fn lines(&mut self) -> Result<Vec<Value>> {
         let new = eventually(BOUND, async || {
             let stdout = self.function.stdout();
             let written: Vec<_> = stdout.split_inclusive('\n').skip(self.read).map(str::to_owned).collect();
-            ensure!(written.last().is_some_and(|line| line.contains("\"Requests\"")), "{}", self.function.logs());
+            let has_called = written.iter().any(|line| line.contains("AIProviderCost"));
+            let last = if has_called && stdout.contains("DEBUG") { "done behind the answer" } else { "\"Requests\"" };
+            ensure!(written.last().is_some_and(|line| line.contains(last)), "{}", self.function.logs());
             Ok(written)
         });
         let new = new.await?;
