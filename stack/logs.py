@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from stack import STACK_NAME, emulator, paths
+from stack import STACK_NAME, emulator
 
 _PREFIX = f"/aws/lambda/{STACK_NAME}-"
 _POLL_SECONDS = 0.5
@@ -14,11 +14,11 @@ _POLL_SECONDS = 0.5
 _PLATFORM = ("START RequestId:", "END RequestId:", "REPORT RequestId:")
 
 
-def collect(emulator_url: str) -> None:
+def collect(emulator_url: str, folder: pathlib.Path) -> None:
     """Copies what the functions write to a file for as long as this process runs."""
     client = emulator.client("logs", emulator_url)
     since: dict[str, int] = {}
-    with (paths.LOGS / "functions.log").open("a", buffering=1) as output:
+    with (folder / "functions.log").open("a", buffering=1) as output:
         while True:
             try:
                 for group in _groups(client):
