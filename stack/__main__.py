@@ -19,7 +19,9 @@ def main() -> int:
     with_stack = commands.add_parser("run-with-stack", help="run a command beside a private stack of what is built")
     for beside in (with_stores, with_stack):
         beside.add_argument("argv", nargs="+", metavar="COMMAND")
-    collect = commands.add_parser("collect-logs", help="copy the functions' logs, send their metrics (started by a stack)")
+    collect = commands.add_parser(
+        "collect-logs", help="copy the functions' logs, send their metrics (started by a stack)"
+    )
     collect.add_argument("url", help="the emulator")
     collect.add_argument("folder", type=pathlib.Path, help="where the log goes")
     commands.add_parser("install-compiler", help="install what cargo needs, where it is missing")
