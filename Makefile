@@ -28,15 +28,17 @@ test: compiler ## Build, then run every test beside private stores.
 	cargo build --workspace
 	$(STACK) run-with-stores -- cargo test --workspace $(ARGS)
 
-check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, template.
+check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, and what `make lint` checks.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	.tools/bin/cargo-deny --workspace check bans licenses sources
 	.tools/bin/cargo-machete
 
-lint: $(VENV) ## Check template.yaml.
+lint: $(VENV) ## Check template.yaml, openapi.yaml and the Python code.
 	$(STACK) lint
+	.venv/bin/ruff format --check --quiet stack tests
+	.venv/bin/ruff check --quiet stack tests
 
 advisories: $(TOOLS) ## Hold the lock file against the advisory database (fetches it).
 	.tools/bin/cargo-deny --workspace check advisories
