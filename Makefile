@@ -14,7 +14,7 @@ STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-rust test-stack test-api check advisories lint build compiler
+.PHONY: help run stop test test-rust test-stack test-api failures check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,10 @@ test-rust: compiler ## The Rust tests alone (ARGS: for cargo test).
 test-api: compiler $(TEST_VENV) ## Only the tests of the deployed API: its metrics, and openapi.yaml by Schemathesis.
 	cargo build --workspace
 	$(STACK) run-with-stack -- tests/api/run
+
+failures: compiler ## Play every failure of a provider and write docs/failures.md anew.
+	cargo build --workspace
+	WRITE_FAILURES=1 $(STACK) run-with-stores -- cargo test -p huntaze-tests --test suite every_row_of_the_table
 
 check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, and what `make lint` checks.
 	cargo fmt --all --check

@@ -11,7 +11,7 @@ from stack.processes import Launcher
 
 # The caller's keys and knobs are not for a private stack: tests/world plays the providers. No test is to be stopped by
 # the limit of an API that it has to itself.
-_STACK_ENVIRONMENT = {"API_RATE_LIMIT_PER_MINUTE": "1000000"}
+_STACK_ENVIRONMENT = {"API_RATE_LIMIT_PER_MINUTE": "100000"}
 
 
 def run_with_stores(command: list[str]) -> int:

@@ -12,7 +12,7 @@ import boto3
 _BRIEF = {"type": "content_planning", "platforms": ["onlyfans"], "data": {"theme": "summer nights"}}
 _COSTS = "Huntaze/AI/Costs"
 _AZURE = {"Provider": "azure"}
-_CAMPAIGNS = {"Function": "campaigns-hybrid"}
+_CAMPAIGNS = {"Function": "huntaze-campaigns-hybrid"}
 # The collector looks for new lines twice a second; the rest is for a busy machine.
 _PATIENCE_SECONDS = 30
 

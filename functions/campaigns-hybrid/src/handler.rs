@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
+use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::problem::Problem;
 use huntaze_orchestrator::route::RouteError;
-use huntaze_orchestrator::run::{Answer, Request, RunError};
-use huntaze_orchestrator::store::WorkflowError;
+use huntaze_orchestrator::run::{Answer, Outcome, Request, RunError};
+use huntaze_orchestrator::workflow::WorkflowError;
 use serde_json::{Value, json};
 
 use crate::App;
@@ -20,17 +22,41 @@ use crate::App;
 const SETTLEMENT: Duration = Duration::from_millis(1_500);
 /// When a client may look again for a request that is in flight: a typical answer takes some seconds.
 const IN_FLIGHT_RETRY: Duration = Duration::from_secs(2);
-/// When a client may come again after both providers failed.
+/// When a client may come again after both providers failed, where neither said.
 const PROVIDER_RETRY: Duration = Duration::from_secs(30);
 
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
-        let request = self.read(call, &principal)?;
-        let user = request.owner.clone();
-        let answer = self.orchestrator.handle(request).await.map_err(|error| refused(&error))?;
-        reply(call, user.as_str(), answer)
+        // Asked beside the first statement. Whatever becomes of the request, it has counted.
+        let admission = self.limit.check(&principal.user_id).shared();
+        let admitted = admission.clone().map(|admission| !admission.is_denied());
+        let answered = match self.read(call, &principal) {
+            Ok(request) => Ok((request.owner.clone(), self.orchestrator.handle(request, admitted).await)),
+            Err(problem) => Err(problem),
+        };
+        call.admit(admission.await)?;
+        let (owner, outcome) = answered?;
+        count(call, &outcome);
+        reply(call, owner.as_str(), outcome.answer.map_err(|error| refused(&error))?)
     }
+}
+
+/// What the request came to, in figures.
+fn count(call: &Call, outcome: &Outcome) {
+    for settled in &outcome.calls {
+        metrics::provider_call(&ProviderCall {
+            provider: settled.provider,
+            model: &settled.model,
+            outcome: settled.outcome,
+            cost: settled.cost,
+            tokens: settled.tokens,
+            duration: Some(settled.duration),
+            at: settled.started_at,
+            trace: call.trace.id(),
+        });
+    }
+    metrics::fallbacks(&call.origin(), outcome.fallbacks);
 }
 
 impl App {
@@ -40,10 +66,10 @@ impl App {
         let owner =
             principal.acting_for(parsed.intent.user_id.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
         if parsed.intent.send_to_only_fans {
-            return Err(not_implemented("`sendToOnlyFans`: sending to fans"));
+            return Err(not_yet("/sendToOnlyFans", "sending to fans"));
         }
         if prefers_async(call) {
-            return Err(not_implemented("`Prefer: respond-async`: answering later"));
+            return Err(not_yet("Prefer", "answering later (`respond-async`)"));
         }
         Ok(Request {
             owner: owner.clone(),
@@ -76,8 +102,9 @@ fn prefers_async(call: &Call) -> bool {
     names.any(|name| name.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-fn not_implemented(what: &str) -> Problem {
-    Problem::new(ErrorCode::NotImplemented, format!("{what} is not available yet; nothing was done"))
+/// What a later release brings is refused before anything is stored, and never taken for done.
+fn not_yet(pointer: &str, what: &str) -> Problem {
+    Problem::invalid_field(pointer, format!("{what} is not available yet; nothing was done"))
 }
 
 fn refused(error: &RunError) -> Problem {
@@ -96,6 +123,7 @@ fn refused(error: &RunError) -> Problem {
         RunError::InFlight(workflow) => Problem::new(ErrorCode::Conflict, error.to_string())
             .retry_after(IN_FLIGHT_RETRY)
             .with("workflowId", workflow.as_str()),
+        RunError::NotAdmitted => Problem::new(ErrorCode::RateLimitExceeded, error.to_string()),
         RunError::Mismatch => Problem::new(ErrorCode::IdempotencyMismatch, error.to_string()),
         RunError::Store(cause) => Problem::internal(cause),
     }
@@ -114,14 +142,15 @@ fn reply(call: &Call, user: &str, answer: Answer) -> Result<Reply, Problem> {
 }
 
 fn failed(error: WorkflowError, workflow: &WorkflowId, replayed: Option<(HeaderName, HeaderValue)>) -> Problem {
-    let WorkflowError { code, mut detail, limit } = error;
+    let WorkflowError { code, mut detail, limit, retry_after } = error;
     if replayed.is_some() {
         // To come again with the same key would get this answer for ever.
         detail.push_str("; this is the answer of its Idempotency-Key, use a new one to try again");
     }
     let mut problem = Problem::new(code, detail).with("workflowId", workflow.as_str());
     problem.headers.extend(replayed);
-    problem.retry_after = (code == ErrorCode::ProviderUnavailable).then_some(PROVIDER_RETRY);
+    let wait = retry_after.map_or(PROVIDER_RETRY, Duration::from_secs);
+    problem.retry_after = (code == ErrorCode::ProviderUnavailable).then_some(wait);
     if let Some(limit) = limit { problem.with("limit", limit) } else { problem }
 }
 

@@ -5,7 +5,8 @@ mod handler;
 use std::sync::Arc;
 use std::time::Duration;
 
-use huntaze_lambda::clients::{self, Aws};
+use huntaze_lambda::clients::{self, Aws, Redis};
+use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
 use huntaze_orchestrator::run::Orchestrator;
@@ -16,6 +17,7 @@ const REQUEST_DEADLINE_MS: u64 = 28_000;
 
 struct App {
     sessions: Sessions,
+    limit: ApiLimit,
     orchestrator: Orchestrator,
     /// No request takes longer, however much time the gateway leaves it.
     patience: Duration,
@@ -25,15 +27,16 @@ struct App {
 async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
-    let database =
-        env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls))).map(Arc::new);
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
     let dynamodb = Aws::new(&env, &tls).dynamodb();
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
-    let orchestrator = database.and_then(|database| Orchestrator::from_env(&env, database, dynamodb, http));
+    let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
+    let orchestrator = Orchestrator::from_env(&env, database, dynamodb, http);
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
-    let built = sessions.zip(orchestrator).map(|(sessions, orchestrator)| App { sessions, orchestrator, patience });
+    let built = sessions.zip(limit).zip(orchestrator);
+    let built = built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, patience });
     let app = env.finish(built)?;
-    app.orchestrator.database.warm_up().await;
+    tokio::join!(app.orchestrator.database.warm_up(), app.limit.warm_up());
     api::serve(&app).await
 }

@@ -7,8 +7,8 @@ use huntaze_domain::ids::{UserId, WorkflowId};
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::problem::Problem;
-use huntaze_orchestrator::run::WorkflowStatus;
 use huntaze_orchestrator::status::{self, ListQuery};
+use huntaze_orchestrator::workflow::WorkflowStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -20,21 +20,28 @@ const MAX_LIMIT: u8 = 100;
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
-        let named = call.parameter("userId")?.map(UserId::parse).transpose();
-        let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
-        let owner = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
-        // Read beside `workflowId` too: a parameter that is wrong is said, also where it is not needed.
-        let query = list_query(owner, call)?;
-        let data = match call.parameter("workflowId")? {
-            Some(id) => self.one(&principal, id).await?,
-            None => self.list(&query).await?,
-        };
+        // Side by side: what is read for a request that is refused is read in vain, and changes nothing.
+        let (admission, data) = tokio::join!(self.limit.check(&principal.user_id), self.read(&principal, call));
+        call.admit(admission)?;
+        let data = data?;
         let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace.id()});
         Ok(Reply::ok(json!({"success": true, "data": data, "metadata": metadata})))
     }
 }
 
 impl App {
+    async fn read(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
+        let named = call.parameter("userId")?.map(UserId::parse).transpose();
+        let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
+        let owner = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+        // Read beside `workflowId` too: a parameter that is wrong is said, also where it is not needed.
+        let query = list_query(owner, call)?;
+        match call.parameter("workflowId")? {
+            Some(id) => self.one(principal, id).await,
+            None => self.list(&query).await,
+        }
+    }
+
     async fn one(&self, principal: &Principal, id: &str) -> Result<Value, Problem> {
         let id = WorkflowId::parse(id).map_err(|e| Problem::invalid_field("workflowId", e.to_string()))?;
         let found = status::one(&self.database, &id).await.map_err(|e| Problem::internal(&e))?;

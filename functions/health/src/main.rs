@@ -60,8 +60,8 @@ async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let aws = Aws::new(&env, &tls);
-    let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), Arc::clone(&tls)));
-    let redis = env.check("REDIS_URL", Redis::new(&env.required("REDIS_URL")));
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls)));
+    let redis = Redis::from_env(&env);
     let providers = Providers::from_env(&env, clients::http(&tls)?);
     let roles = Roles::from_env(&env);
     // Without a session secret the main job answers nobody.

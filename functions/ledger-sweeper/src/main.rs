@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use huntaze_costs::attempt::Outcome;
 use huntaze_costs::ledger::Ledger;
-use huntaze_costs::sweep;
+use huntaze_costs::sweep::{self, Expired};
 use huntaze_lambda::clients::Aws;
+use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::scheduled::{self, Invocation, Task};
 use huntaze_lambda::{config, logs};
 use huntaze_orchestrator::config::ledger;
 use huntaze_postgres::Database;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
@@ -24,7 +27,7 @@ impl Task for App {
         // Whoever settled an attempt a moment ago is still writing its entry.
         let settled_before = invocation.now.saturating_sub(self.grace)?;
         let sweep = async {
-            let settled = sweep::settle_expired(&self.database).await?;
+            let settled = sweep::settle_expired(&self.database, |call| emit(&call, invocation.now)).await?;
             let projected = sweep::project_missing(&self.database, &self.ledger, settled_before).await?;
             anyhow::Ok((settled, projected))
         };
@@ -46,13 +49,27 @@ impl Task for App {
     }
 }
 
+/// What the process that made the call cannot say any more. Its end was seen by nobody, so it has no duration.
+fn emit(call: &Expired, at: Timestamp) {
+    metrics::provider_call(&ProviderCall {
+        provider: call.provider,
+        model: &call.model,
+        outcome: Outcome::Unknown.as_str(),
+        cost: call.cost,
+        tokens: call.tokens,
+        duration: None,
+        at,
+        trace: &call.trace_id,
+    });
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let ledger = ledger(&env, Aws::new(&env, &tls).dynamodb());
     let grace = env.millis("LEDGER_SWEEP_GRACE_MS", 10_000);
-    let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), tls));
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls));
     let app = env.finish(database.map(|database| App { database, ledger, grace }))?;
     scheduled::serve(&app).await
 }

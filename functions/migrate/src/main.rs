@@ -49,6 +49,6 @@ async fn migrate(client: &mut Client) -> anyhow::Result<Vec<String>> {
 async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
-    let database = env.check("DATABASE_URL", Database::new(&env.required("DATABASE_URL"), tls));
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls));
     scheduled::serve(&App { database: env.finish(database)? }).await
 }

@@ -36,21 +36,51 @@ pub enum SweepError {
     Row(String),
 }
 
+/// A call whose reservation ran out, settled at its bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expired {
+    /// Who was called.
+    pub provider: Provider,
+    /// The model that it is priced as.
+    pub model: String,
+    /// What was booked: its bound.
+    pub cost: Usd,
+    /// Input and output tokens of the bound together.
+    pub tokens: u64,
+    /// The trace of the request that made it.
+    pub trace_id: String,
+}
+
 /// Settles the attempts whose reservation has run out: the process that made the call is gone, its outcome is unknown, so
 /// the full bound is booked, flagged as an estimate. Their workflows end as failed. Returns how many.
 ///
+/// `settled` is told of each as soon as it is booked, so that a sweep that is cut short has told of all that it did.
+///
 /// # Errors
-/// [`SweepError::Database`]
-pub async fn settle_expired(database: &Database) -> Result<u64, SweepError> {
-    let mut settled = 0;
+/// [`SweepError`] if PostgreSQL is away, or holds what it should not.
+pub async fn settle_expired(database: &Database, mut settled: impl FnMut(Expired)) -> Result<u64, SweepError> {
+    let mut count = 0;
     loop {
         let rows = database.query(SETTLE_EXPIRED, &[(&PAGE, Type::INT8)]).await?;
-        let page: i64 = rows.first().map_or(0, |row| row.get(0));
-        settled += page.unsigned_abs();
-        if page < PAGE {
-            return Ok(settled);
+        for row in &rows {
+            settled(expired(row)?);
+        }
+        count += rows.len() as u64;
+        if (rows.len() as u64) < PAGE.unsigned_abs() {
+            return Ok(count);
         }
     }
+}
+
+fn expired(row: &Row) -> Result<Expired, SweepError> {
+    let unreadable = || SweepError::Row(row.get("id"));
+    Ok(Expired {
+        provider: Provider::from_name(row.get("provider")).ok_or_else(unreadable)?,
+        model: row.get("model"),
+        cost: Usd::try_from(row.get::<_, Decimal>("cost")).map_err(|_| unreadable())?,
+        tokens: u64::try_from(row.get::<_, i64>("tokens")).map_err(|_| unreadable())?,
+        trace_id: row.get("trace_id"),
+    })
 }
 
 /// What [`project_missing`] did.

@@ -27,6 +27,14 @@ impl Env {
         Self { variables, faults: RefCell::new(Vec::new()) }
     }
 
+    /// The same over other variables, which count where it has none of that name. Faults are kept.
+    #[must_use]
+    pub fn over(mut self, others: impl IntoIterator<Item = (String, String)>) -> Self {
+        let others = Self::from_pairs(others).variables;
+        self.variables = others.into_iter().chain(self.variables).collect();
+        self
+    }
+
     /// A variable that may be absent.
     #[must_use]
     pub fn optional(&self, name: &str) -> Option<String> {
@@ -46,6 +54,17 @@ impl Env {
             self.fault(name, "is required");
             String::new()
         })
+    }
+
+    /// What is made of a variable that must be there. Its absence is one fault, and so is a text that nothing can be made of.
+    pub fn required_as<T, E: Display>(&self, name: &str, make: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        match self.variables.get(name) {
+            Some(text) => self.check(name, make(text)),
+            None => {
+                self.fault(name, "is required");
+                None
+            }
+        }
     }
 
     /// A variable of another type, or its default. A text that cannot be read is a fault.
@@ -116,11 +135,22 @@ mod tests {
         let _ = env.required("ABSENT");
         let _: u16 = env.parsed("PORT", 1);
         let _ = env.millis("WAIT", 0);
+        assert_eq!(env.required_as("GONE", str::parse::<u16>), None);
         let error = env.finish(Some(())).unwrap_err().to_string();
-        for name in ["EMPTY", "ABSENT", "PORT", "WAIT"] {
+        for name in ["EMPTY", "ABSENT", "PORT", "WAIT", "GONE"] {
             assert!(error.contains(name), "{error}");
         }
         assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_of_its_own_wins_and_an_empty_one_is_none() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let first = env(&[("A", "own"), ("B", "")]);
+        first.fault("A", "is odd");
+        let both = first.over([pair("A", "other"), pair("B", "other"), pair("C", " ")]);
+        assert_eq!((both.or("A", ""), both.or("B", ""), both.optional("C")), ("own".into(), "other".into(), None));
+        assert_eq!(both.finish(Some(())).unwrap_err().0, ["A: is odd"]);
     }
 
     #[test]

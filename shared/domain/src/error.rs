@@ -45,8 +45,6 @@ codes! {
     ProviderUnavailable = "provider_unavailable",
     /// The platform refused or failed.
     OnlyfansApiError = "onlyfans_api_error",
-    /// The capability is not there yet.
-    NotImplemented = "not_implemented",
     /// A fault of this system.
     Internal = "internal",
 }

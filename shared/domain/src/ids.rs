@@ -95,6 +95,12 @@ impl AttemptId {
     }
 }
 
+/// 62 random bits, for what needs to differ and not to be secret.
+#[must_use]
+pub fn random() -> u64 {
+    Uuid::now_v7().as_u64_pair().1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,18 +1,26 @@
-//! An HTTP function: an API Gateway event in, a reply or a problem out, one log line each.
+//! An HTTP function: an API Gateway event in, a reply or a problem out, one log line and one line of metrics each.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use huntaze_domain::error::ErrorCode;
 use huntaze_domain::principal::Principal;
 use huntaze_domain::trace::Trace;
 use jiff::Timestamp;
+use lambda_http::request::LambdaRequest;
 use lambda_http::request::RequestContext;
-use lambda_http::{Body, Error, Request, RequestExt, Response, service_fn};
+use lambda_http::tower::util::MapRequest;
+use lambda_http::{Adapter, Body, Error, LambdaEvent, Request, RequestExt, Response, service_fn};
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::Instrument;
 
+use crate::limit::Admission;
+use crate::metrics::{self, Origin};
 use crate::problem::{Problem, status_and_title};
 use crate::scheduled::{millis, now};
+use crate::scope::{self, Panicked};
 use crate::session::{AuthError, Sessions};
 
 /// API Gateway answers 503 after so long.
@@ -42,6 +50,10 @@ pub struct Call {
     pub started: Instant,
     /// Nobody waits for the answer after this.
     pub deadline: Instant,
+    /// The function's deployed name.
+    pub function: String,
+    /// What the API's own limit said, for the answer's headers.
+    admission: OnceLock<Admission>,
 }
 
 /// A successful answer.
@@ -90,12 +102,10 @@ impl Call {
             .or_else(|| lambda.map(|context| context.request_id.clone()))
             .unwrap_or_default();
         let xray = lambda.and_then(|context| context.xray_trace_id.as_deref());
-        let trace = text("traceparent")
-            .and_then(Trace::from_traceparent)
-            .or_else(|| text("x-amzn-trace-id").and_then(Trace::from_xray))
-            .or_else(|| xray.and_then(Trace::from_xray))
-            .unwrap_or_else(|| Trace::begin(uuid::Uuid::now_v7().as_u128()));
+        let trace =
+            text("traceparent").and_then(Trace::from_traceparent).unwrap_or_else(|| scope::trace_of_lambda(xray));
         let left = time_left(now, accepted, lambda.map_or(0, |context| context.deadline));
+        let function = lambda.map(|context| context.env_config.function_name.clone()).unwrap_or_default();
         let path = request.raw_http_path().to_owned();
         let (parts, body) = request.into_parts();
         Self {
@@ -113,6 +123,29 @@ impl Call {
             now,
             started,
             deadline: started + left,
+            function,
+            admission: OnceLock::new(),
+        }
+    }
+
+    /// What its metrics are about.
+    #[must_use]
+    pub fn origin(&self) -> Origin<'_> {
+        Origin { function: &self.function, at: self.now, trace: self.trace.id() }
+    }
+
+    /// Lets the API's own limit decide. Its headers go with the answer from here on, whatever that is; the first decision
+    /// counts.
+    ///
+    /// # Errors
+    /// 429
+    pub fn admit(&self, admission: Admission) -> Result<(), Problem> {
+        match self.admission.get_or_init(|| admission) {
+            Admission::Denied { limit, retry_after } => {
+                let detail = format!("{limit} requests a minute are let through; see `Retry-After`");
+                Err(Problem::new(ErrorCode::RateLimitExceeded, detail).retry_after(*retry_after))
+            }
+            Admission::Granted { .. } | Admission::Unknown => Ok(()),
         }
     }
 
@@ -123,7 +156,7 @@ impl Call {
     pub fn authenticate(&self, sessions: &Sessions) -> Result<Principal, Problem> {
         sessions.authenticate(&self.method, &self.headers, self.now).map_err(|error| match error {
             AuthError::Unauthenticated(reason) => {
-                tracing::info!(request = self.request_id, reason, "unauthenticated");
+                tracing::info!(reason, "unauthenticated");
                 Problem::unauthenticated()
             }
             AuthError::ForbiddenOrigin => Problem::forbidden("cookies are not taken from this origin"),
@@ -160,38 +193,52 @@ pub trait Route: Send + Sync {
     fn handle(&self, call: &Call) -> impl Future<Output = Result<Reply, Problem>> + Send;
 }
 
-/// Serves requests until the environment is shut down.
+/// Serves requests until the environment is shut down. A handler that panics is answered as a fault of ours, and the next
+/// request is served as if nothing had been.
 ///
 /// # Errors
 /// Those of the runtime itself.
 pub async fn serve(route: &impl Route) -> Result<(), Error> {
-    lambda_http::run(service_fn(async move |request: Request| {
+    let requests = Adapter::from(service_fn(async move |request: Request| {
         let call = Call::read(request);
-        let outcome = route.handle(&call).await;
-        let response = match &outcome {
-            Ok(reply) => respond(&call, reply.status, "application/json", &reply.body, &reply.headers),
-            Err(problem) => {
-                let (status, _) = status_and_title(problem.code);
-                let retry =
-                    problem.retry_after.map(|wait| (header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))));
-                let headers: Vec<_> = retry.into_iter().chain(problem.headers.iter().cloned()).collect();
-                let body = problem.body(&call.path, &call.request_id);
-                respond(&call, status, "application/problem+json", &body, &headers)
-            }
-        };
-        let code = outcome.err().map(|problem| problem.code.as_str());
-        tracing::info!(
-            request = call.request_id,
-            trace = call.trace.id(),
-            method = call.method.as_str(),
-            status = response.status().as_u16(),
-            code,
-            duration_ms = u64::try_from(call.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "request"
-        );
-        Ok::<_, Error>(response)
-    }))
-    .await
+        let span = scope::span(&call.request_id, &call.trace);
+        Ok::<_, Error>(answer(route, &call).instrument(span).await)
+    }));
+    lambda_runtime::run(MapRequest::new(requests, with_the_gateways_trace)).await
+}
+
+/// The library writes Lambda's trace over the request's own `X-Amzn-Trace-Id`, so that is put into Lambda's place before.
+fn with_the_gateways_trace(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
+    if let LambdaRequest::ApiGatewayV2(request) = &event.payload {
+        let header = request.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
+        let own = header.filter(|header| Trace::from_xray(header).is_some()).map(str::to_owned);
+        event.context.xray_trace_id = own.or(event.context.xray_trace_id);
+    }
+    event
+}
+
+async fn answer(route: &impl Route, call: &Call) -> Response<Body> {
+    let outcome = scope::run(&call.trace, route.handle(call)).await;
+    let outcome = outcome.unwrap_or_else(|Panicked| Err(Problem::unexplained()));
+    let response = match &outcome {
+        Ok(reply) => respond(call, reply.status, "application/json", &reply.body, &reply.headers),
+        Err(problem) => {
+            let (status, _) = status_and_title(problem.code);
+            let body = problem.body(&call.path, &call.request_id);
+            respond(call, status, "application/problem+json", &body, &problem.all_headers())
+        }
+    };
+    let elapsed = call.started.elapsed();
+    let code = outcome.err().map(|problem| problem.code.as_str());
+    tracing::info!(
+        method = call.method.as_str(),
+        status = response.status().as_u16(),
+        code,
+        duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        "request"
+    );
+    metrics::invocation(&call.origin(), response.status().is_server_error(), elapsed);
+    response
 }
 
 fn respond(
@@ -209,7 +256,8 @@ fn respond(
     if let Ok(id) = HeaderValue::from_str(&call.request_id) {
         own.insert("x-request-id", id);
     }
-    own.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    own.extend(headers.iter().cloned());
+    own.extend(call.admission.get().into_iter().flat_map(|admission| admission.headers()));
     response
 }
 

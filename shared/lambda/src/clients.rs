@@ -1,5 +1,8 @@
 //! Clients on one TLS configuration (ADR 0002). Each function builds only those that it uses.
 
+mod redis;
+
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +21,16 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
+use http::HeaderName;
 use huntaze_domain::env::Env;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+pub use self::redis::{Redis, RedisFault};
+use crate::scope;
 
 /// An AWS call, its retries included, is given up after this time.
 const AWS_OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
@@ -33,15 +40,13 @@ const AWS_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection to a provider is kept for the next request, but not for one that comes much later.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Redis answers in well under a millisecond; a slow one is a missing one.
-const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The trace that a call belongs to, as AWS names it.
+const XRAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// Why a client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The CA bundle named by `TLS_CA_FILE`.
-    #[error("TLS_CA_FILE cannot be read: {0}")]
-    CaFile(String),
     /// The TLS configuration.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -50,24 +55,29 @@ pub enum ClientError {
     Http(#[from] reqwest::Error),
 }
 
-/// The one TLS configuration: ring, the Mozilla roots, and the bundle that `TLS_CA_FILE` names.
+/// The one TLS configuration: ring, the Mozilla roots, and the bundle that `TLS_CA_FILE` names. A bundle that cannot be
+/// read is a fault of the environment, and left out.
 ///
 /// # Errors
-/// [`ClientError`]
+/// [`ClientError::Tls`]
 pub fn tls(env: &Env) -> Result<Arc<ClientConfig>, ClientError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     // Redis takes no configuration of ours and asks for the process's default. A second call changes nothing.
     let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = env.optional("TLS_CA_FILE") {
-        let fault = |fault: String| ClientError::CaFile(fault);
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
-        for certificate in certificates {
-            roots.add(certificate.map_err(|error| fault(error.to_string()))?)?;
-        }
+        env.check("TLS_CA_FILE", add_bundle(&mut roots, &path));
     }
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn add_bundle(roots: &mut RootCertStore, path: &str) -> Result<(), String> {
+    let fault = |error: &dyn Display| format!("cannot be read: {error}");
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fault(&error))? {
+        roots.add(certificate.map_err(|error| fault(&error))?).map_err(|error| fault(&error))?;
+    }
+    Ok(())
 }
 
 /// The HTTP client for providers: no proxy of the environment, no redirects, no retries of its own.
@@ -80,31 +90,6 @@ pub fn http(tls: &Arc<ClientConfig>) -> Result<reqwest::Client, ClientError> {
     // A connection that died in silence while the environment was frozen is noticed soon, not at the call's time-out.
     let builder = builder.pool_idle_timeout(IDLE_TIMEOUT).tcp_user_timeout(CONNECT_TIMEOUT);
     Ok(builder.connect_timeout(CONNECT_TIMEOUT).user_agent("huntaze-orchestrator").build()?)
-}
-
-/// Redis, for the health check; what uses it comes with its capability.
-pub struct Redis(redis::Client);
-
-impl Redis {
-    /// Takes the URL; nothing is opened yet.
-    ///
-    /// # Errors
-    /// What is wrong with the URL.
-    pub fn new(url: &str) -> Result<Self, redis::RedisError> {
-        redis::Client::open(url).map(Self)
-    }
-
-    /// Asks whether it is there.
-    ///
-    /// # Errors
-    /// Why it is not.
-    pub async fn ping(&self) -> Result<(), redis::RedisError> {
-        let config = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(REDIS_TIMEOUT))
-            .set_response_timeout(Some(REDIS_TIMEOUT));
-        let mut connection = self.0.get_multiplexed_async_connection_with_config(&config).await?;
-        redis::cmd("PING").exec_async(&mut connection).await
-    }
 }
 
 /// AWS's part of the configuration. Credentials are the environment's: a function has no others.
@@ -198,7 +183,11 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let client = self.0.clone();
         HttpConnectorFuture::new(async move {
-            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            // The signature leaves this header out.
+            if let Some(trace) = scope::xray_header(request.headers().get(XRAY)) {
+                request.headers_mut().insert(XRAY, trace);
+            }
             // Reported as IO, which the SDK retries.
             let response = client.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
             let response = response.map(SdkBody::from_body_1_x);

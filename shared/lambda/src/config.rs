@@ -13,19 +13,23 @@ use crate::session::{ServiceTokens, SessionConfig, Sessions};
 /// environment itself wins over the secret's. The TLS configuration, which the secret is read over, comes with it: it is
 /// built once and every client is built on it.
 ///
+/// A fault of `TLS_CA_FILE` waits for the others, until [`Env::finish`].
+///
 /// # Errors
-/// [`ConfigError`] if TLS cannot be set up or the secret cannot be read.
+/// [`ConfigError`] if TLS cannot be set up or the secret cannot be read: what else is missing is not known then.
 pub async fn load() -> Result<(Env, Arc<ClientConfig>), ConfigError> {
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     let variables = std::env::vars_os();
     let text = |value: std::ffi::OsString| value.into_string().ok();
     let own: Vec<_> = variables.filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
-    let env = Env::from_pairs(own.clone());
+    let env = Env::from_pairs(own);
     let tls = clients::tls(&env).map_err(|fault| ConfigError(vec![fault.to_string()]))?;
     let Some(id) = env.optional("SECRETS_ID") else { return Ok((env, tls)) };
     let secret = read_secret(&Aws::new(&env, &tls), &id).await;
-    let secret = secret.map_err(|fault| ConfigError(vec![format!("SECRETS_ID: {fault}")]))?;
-    Ok((Env::from_pairs(secret.into_iter().chain(own)), tls))
+    match env.check("SECRETS_ID", secret) {
+        Some(secret) => Ok((env.over(secret), tls)),
+        None => env.finish(None),
+    }
 }
 
 async fn read_secret(aws: &Aws, id: &str) -> Result<HashMap<String, String>, String> {

@@ -6,14 +6,19 @@
 //! | [`clients`] | TLS, AWS, HTTP and Redis clients, built once in INIT |
 //! | [`session`] | who asks: NextAuth and service tokens, origins |
 //! | [`problem`] | RFC 9457 problems in the contract's envelope |
+//! | [`limit`] | the API's own limit, counted in Redis |
 //! | [`api`] | an HTTP function: event in, reply or problem out, one log line |
 //! | [`scheduled`] | a function without HTTP: the schedule's and the deployment's |
-//! | [`logs`] | JSON lines |
+//! | [`logs`] | JSON lines, each with the ids of its request |
+//! | [`metrics`] | CloudWatch metrics as log lines |
 
 pub mod api;
 pub mod clients;
 pub mod config;
+pub mod limit;
 pub mod logs;
+pub mod metrics;
 pub mod problem;
 pub mod scheduled;
+mod scope;
 pub mod session;

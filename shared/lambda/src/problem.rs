@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use huntaze_domain::error::{ErrorCode, FieldFault};
 use serde_json::{Map, Value, json};
@@ -38,7 +39,6 @@ pub fn status_and_title(code: ErrorCode) -> (StatusCode, &'static str) {
         ErrorCode::ComplianceViolation => (StatusCode::UNPROCESSABLE_ENTITY, "Compliance violation"),
         ErrorCode::ProviderUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "No provider is available"),
         ErrorCode::OnlyfansApiError => (StatusCode::BAD_GATEWAY, "The platform failed"),
-        ErrorCode::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "Not implemented yet"),
         ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
     }
 }
@@ -85,6 +85,11 @@ impl Problem {
         let causes: Vec<_> =
             std::iter::successors(Some(cause), |error| error.source()).map(ToString::to_string).collect();
         tracing::error!(error = causes.join(": "), "internal error");
+        Self::unexplained()
+    }
+
+    /// A fault of ours whose cause is in the log already.
+    pub(crate) fn unexplained() -> Self {
         Self::new(ErrorCode::Internal, "the request could not be completed")
     }
 
@@ -100,6 +105,13 @@ impl Problem {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.extra.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Its headers, `Retry-After` included: whole seconds, rounded up, since who comes early is refused again.
+    pub(crate) fn all_headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let seconds = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let retry = self.retry_after.map(|wait| (RETRY_AFTER, HeaderValue::from(seconds(wait).max(1))));
+        retry.into_iter().chain(self.headers.iter().cloned()).collect()
     }
 
     /// The body.

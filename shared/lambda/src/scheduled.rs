@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use huntaze_domain::trace::Trace;
 use jiff::Timestamp;
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Context, Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::metrics::{self, Origin};
+use crate::scope::{self, Panicked};
 
 /// One invocation.
 pub struct Invocation {
@@ -21,26 +26,41 @@ pub trait Task: Send + Sync {
     fn run(&self, invocation: Invocation) -> impl Future<Output = anyhow::Result<Value>> + Send;
 }
 
-/// Serves invocations until the environment is shut down. An error is logged with its causes and reported to the service.
+/// Serves invocations until the environment is shut down. An error is logged with its causes and reported to the service;
+/// a panic is reported without its words.
 ///
 /// # Errors
 /// Those of the runtime itself.
 pub async fn serve(task: &impl Task) -> Result<(), Error> {
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
-        let now = now();
-        let left = u128::from(event.context.deadline).saturating_sub(millis(now));
-        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).saturating_sub(Duration::from_secs(1));
-        let invocation = Invocation { now, deadline: Instant::now() + left };
-        task.run(invocation).await.map_err(|error| {
-            let causes = format!("{error:#}");
-            tracing::error!(error = causes, "the invocation failed");
-            Error::from(causes)
-        })
+        let context = event.context;
+        let trace = scope::trace_of_lambda(context.xray_trace_id.as_deref());
+        let span = scope::span(&context.request_id, &trace);
+        invoke(task, &context, &trace).instrument(span).await
     }))
     .await
 }
 
-/// The wall clock. Read here and in [`crate::api`] only; everything below is told the time.
+async fn invoke(task: &impl Task, context: &Context, trace: &Trace) -> Result<Value, Error> {
+    let (now, started) = (now(), Instant::now());
+    let left = u128::from(context.deadline).saturating_sub(millis(now));
+    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).saturating_sub(Duration::from_secs(1));
+    let outcome = scope::run(trace, task.run(Invocation { now, deadline: started + left })).await;
+    let answer = match outcome {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            let causes = format!("{error:#}");
+            tracing::error!(error = causes, "the invocation failed");
+            Err(causes.into())
+        }
+        Err(Panicked) => Err("the invocation failed; its log says where".into()),
+    };
+    let origin = Origin { function: &context.env_config.function_name, at: now, trace: trace.id() };
+    metrics::invocation(&origin, answer.is_err(), started.elapsed());
+    answer
+}
+
+/// The wall clock. Read in this crate only; everything below is told the time.
 #[must_use]
 pub fn now() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "the edge")]

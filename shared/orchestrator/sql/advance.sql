@@ -21,12 +21,12 @@ WITH ending AS (
 ), moved AS (
     UPDATE orchestrator.workflows w
        SET cost = w.cost + s.cost,
-           (status, current_provider, provider_states, fallback_history, result, error, completed_at) = (
-               SELECT n.status, n.current_provider, n.provider_states, n.fallback_history, n.result, n.error,
+           (status, current_provider, provider_states, fallback_history, decisions, result, error, completed_at) = (
+               SELECT n.status, n.current_provider, n.provider_states, n.fallback_history, n.decisions, n.result, n.error,
                       CASE WHEN n.status = 'running' THEN NULL ELSE now() END
                  FROM state n WHERE w.status = 'running'
                 UNION ALL
-               SELECT w.status, w.current_provider, w.provider_states, w.fallback_history, w.result, w.error, w.completed_at
+               SELECT w.status, w.current_provider, w.provider_states, w.fallback_history, w.decisions, w.result, w.error, w.completed_at
                 WHERE w.status <> 'running')
       FROM settled s
      WHERE w.id = s.workflow_id

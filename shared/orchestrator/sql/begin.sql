@@ -8,9 +8,9 @@ WITH wanted AS (
         ON CONFLICT (id) DO UPDATE SET last_seen_at = now() WHERE u.last_seen_at < now() - interval '1 hour'
 ), fresh AS (
     INSERT INTO orchestrator.workflows (id, user_id, requested_by, idempotency_key, request_hash, type, intent, status,
-                                        current_provider, provider_states, request_id, trace_id, started_at)
+                                        current_provider, provider_states, decisions, request_id, trace_id, started_at)
     SELECT id, user_id, requested_by, idempotency_key, request_hash, type, intent, 'running',
-           current_provider, provider_states, request_id, trace_id, started_at
+           current_provider, provider_states, decisions, request_id, trace_id, started_at
       FROM wanted
         ON CONFLICT DO NOTHING
     RETURNING id

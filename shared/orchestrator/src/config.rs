@@ -16,6 +16,8 @@ use crate::run::Orchestrator;
 
 /// A reservation outlives the longest request and its settlement, so that no sweep takes a call for lost that is under way.
 const LEASE_MS: u64 = 120_000;
+/// The contract retries up to three times.
+const MAX_RETRIES: u16 = 3;
 /// No request is under way for longer: the function's time-out.
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 
@@ -101,21 +103,18 @@ pub fn ledger(env: &Env, dynamodb: DynamoDb) -> Ledger {
 }
 
 impl Orchestrator {
-    /// Puts the main job together.
+    /// Puts the main job together. Everything is read, whatever is missing, so that every fault is found at once.
     #[must_use]
-    pub fn from_env(env: &Env, database: Arc<Database>, dynamodb: DynamoDb, http: Client) -> Option<Self> {
+    pub fn from_env(env: &Env, database: Option<Arc<Database>>, dynamodb: DynamoDb, http: Client) -> Option<Self> {
         let lease = env.millis("RESERVATION_LEASE_MS", LEASE_MS);
         if lease <= LONGEST_REQUEST {
             env.fault("RESERVATION_LEASE_MS", format!("must be longer than a request: {LONGEST_REQUEST:?}"));
         }
-        Some(Self {
-            database,
-            ledger: ledger(env, dynamodb),
-            catalogue: catalogue(env)?,
-            providers: Providers::from_env(env, http),
-            roles: Roles::from_env(env),
-            lease,
-        })
+        let (ledger, catalogue) = (ledger(env, dynamodb), catalogue(env));
+        let (providers, roles) = (Providers::from_env(env, http), Roles::from_env(env));
+        let retries = env.parsed("MAX_RETRIES", MAX_RETRIES);
+        let (database, catalogue) = database.zip(catalogue)?;
+        Some(Self { database, ledger, catalogue, providers, roles, lease, retries })
     }
 }
 

@@ -45,10 +45,10 @@ pub struct Candidate {
     pub model: String,
 }
 
-/// A text that names no candidate.
+/// A text that names no candidate. It is not repeated: what stands in the wrong variable may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not `azure:<deployment>[=<model>]` or `openai:<model>`")]
-pub struct InvalidCandidate(String);
+#[error("each candidate must be `azure:<deployment>[=<model>]` or `openai:<model>`")]
+pub struct InvalidCandidate;
 
 impl Candidate {
     /// Reads `azure:<deployment>[=<priced model>]` or `openai:<model>`.
@@ -56,9 +56,8 @@ impl Candidate {
     /// # Errors
     /// [`InvalidCandidate`]
     pub fn parse(text: &str) -> Result<Self, InvalidCandidate> {
-        let invalid = || InvalidCandidate(text.to_owned());
-        let (provider, name) = text.trim().split_once(':').ok_or_else(invalid)?;
-        let provider = Provider::from_name(provider).ok_or_else(invalid)?;
+        let (provider, name) = text.trim().split_once(':').ok_or(InvalidCandidate)?;
+        let provider = Provider::from_name(provider).ok_or(InvalidCandidate)?;
         let (deployment, model) = name.split_once('=').unwrap_or((name, name));
         // The deployment becomes a part of a URL's path.
         let plain = |part: &str| {
@@ -67,7 +66,7 @@ impl Candidate {
                 && !part.starts_with('.')
         };
         if !plain(deployment) || !plain(model) || (provider == Provider::OpenAi && deployment != model) {
-            return Err(invalid());
+            return Err(InvalidCandidate);
         }
         Ok(Self { provider, deployment: deployment.to_owned(), model: model.to_owned() })
     }
@@ -75,7 +74,7 @@ impl Candidate {
     /// Reads a comma-separated list, in the order in which they are tried.
     ///
     /// # Errors
-    /// [`InvalidCandidate`] names the first that cannot be read.
+    /// [`InvalidCandidate`] if one of them cannot be read.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, InvalidCandidate> {
         text.split(',').map(Self::parse).collect()
     }
@@ -162,6 +161,19 @@ pub struct Offer {
     pub price: Price,
     /// No more tokens than these.
     pub bound: TokenUsage,
+    /// Why it has its place: `forced`, `preferred`, `first_of_role` or `next_of_role`.
+    pub reason: &'static str,
+}
+
+/// A candidate of a step that is not offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The step's name.
+    pub step: String,
+    /// Who is passed over.
+    pub candidate: Candidate,
+    /// Why: `not_forced`, `not_configured` or `no_price`.
+    pub reason: &'static str,
 }
 
 impl Offer {
@@ -195,6 +207,8 @@ impl RouteError {
 pub struct Route {
     /// In order; never empty.
     pub steps: Vec<RoutedStep>,
+    /// Who was passed over.
+    pub skipped: Vec<Skipped>,
     max_cost: Option<Usd>,
 }
 
@@ -229,15 +243,30 @@ impl Route {
         catalogue: &Catalogue,
         now: Timestamp,
     ) -> Result<Self, RouteError> {
+        let mut skipped = Vec::new();
         let routed = steps(intent).into_iter().map(|step| {
             let plan = if step.follows_plan { 16 + MAX_PLAN_BYTES as u64 } else { 0 };
             let input = prompt::bound(&prompt::chat(step.prompt, intent, &step.platforms, None)) + plan;
-            let offers = offers(intent, roles.of(step.role), &available, catalogue, now, input, step.role)?;
+            let (offers, passed_over) =
+                offers(intent, roles.of(step.role), &available, catalogue, now, input, step.role)?;
+            let name = || step.name.clone();
+            skipped.extend(passed_over.into_iter().map(|(candidate, reason)| Skipped {
+                step: name(),
+                candidate,
+                reason,
+            }));
             Ok(RoutedStep { step, offers })
         });
-        let route = Self { steps: routed.collect::<Result<_, RouteError>>()?, max_cost: intent.max_cost };
+        let steps = routed.collect::<Result<_, RouteError>>()?;
+        let route = Self { steps, skipped, max_cost: intent.max_cost };
         route.next_offer(0, None, Usd::ZERO, route.rest(1))?;
         Ok(route)
+    }
+
+    /// Whether so much may not be spent.
+    #[must_use]
+    pub fn is_over_max_cost(&self, needed: Usd) -> bool {
+        self.max_cost.is_some_and(|limit| needed > limit)
     }
 
     /// The step's next affordable offer after `after`, where `committed` is spent or held and `rest` is kept for what follows.
@@ -255,7 +284,7 @@ impl Route {
         let from = after.map_or(0, |index| index + 1);
         let needed = |offer: &Offer| committed + offer.bound_cost() + rest;
         let mut left = offers.iter().enumerate().skip(from);
-        let affordable = left.find(|(_, offer)| self.max_cost.is_none_or(|limit| needed(offer) <= limit));
+        let affordable = left.find(|(_, offer)| !self.is_over_max_cost(needed(offer)));
         let cheapest = offers.iter().skip(from).map(needed).min();
         match (affordable, cheapest, self.max_cost) {
             (Some((index, _)), _, _) => Ok(index),
@@ -292,6 +321,9 @@ fn cheapest(routed: &RoutedStep) -> Option<Usd> {
     routed.offers.iter().map(Offer::bound_cost).min()
 }
 
+/// Who serves a step, in the order in which they are tried, and who was passed over and why.
+type Offered = (Vec<Offer>, Vec<(Candidate, &'static str)>);
+
 fn offers(
     intent: &WorkflowIntent,
     candidates: &[Candidate],
@@ -300,19 +332,27 @@ fn offers(
     now: Timestamp,
     input: u64,
     role: Role,
-) -> Result<Vec<Offer>, RouteError> {
-    let forced = |candidate: &&Candidate| intent.force_provider.is_none_or(|forced| forced == candidate.provider);
-    let mut wanted: Vec<_> = candidates.iter().filter(forced).filter(|c| available(c.provider)).collect();
+) -> Result<Offered, RouteError> {
     let preferred = match intent.preferred_provider {
         Preference::Azure => Some(Provider::Azure),
         Preference::OpenAi => Some(Provider::OpenAi),
         Preference::Auto => None,
     };
+    let is_preferred = |candidate: &Candidate| preferred == Some(candidate.provider);
+    let mut wanted: Vec<_> = candidates.iter().enumerate().collect();
     // Stable: among a provider's own candidates the role's order stays.
-    wanted.sort_by_key(|candidate| preferred.is_some_and(|preferred| preferred != candidate.provider));
-    let mut unknown = None;
-    let mut offers = Vec::with_capacity(wanted.len());
-    for candidate in wanted {
+    wanted.sort_by_key(|(_, candidate)| preferred.is_some() && !is_preferred(candidate));
+    let (mut unknown, mut offers, mut skipped) = (None, Vec::with_capacity(wanted.len()), Vec::new());
+    for (place, candidate) in wanted {
+        let mut skip = |reason| skipped.push((candidate.clone(), reason));
+        if intent.force_provider.is_some_and(|forced| forced != candidate.provider) {
+            skip("not_forced");
+            continue;
+        }
+        if !available(candidate.provider) {
+            skip("not_configured");
+            continue;
+        }
         match catalogue.price(candidate.provider, &candidate.model, now) {
             Ok(price) => offers.push(Offer {
                 candidate: candidate.clone(),
@@ -323,12 +363,21 @@ fn offers(
                     cached_input_tokens: 0,
                     output_tokens: role.max_output_tokens().min(price.max_output_tokens),
                 },
+                reason: match place {
+                    _ if intent.force_provider.is_some() => "forced",
+                    _ if is_preferred(candidate) => "preferred",
+                    0 => "first_of_role",
+                    _ => "next_of_role",
+                },
             }),
-            Err(error) => unknown = Some(error),
+            Err(error) => {
+                skip("no_price");
+                unknown = Some(error);
+            }
         }
     }
     match (offers.is_empty(), unknown) {
-        (false, _) => Ok(offers),
+        (false, _) => Ok((offers, skipped)),
         (true, Some(unknown)) => Err(unknown.into()),
         (true, None) => Err(RouteError::NoProvider),
     }
@@ -360,10 +409,6 @@ mod tests {
 
     fn request(kind: &str, platforms: &[&str]) -> Value {
         json!({"type": kind, "platforms": platforms, "data": {"theme": "summer"}})
-    }
-
-    fn micros(count: u32) -> Usd {
-        Usd::parse(&format!("0.{count:06}")).unwrap()
     }
 
     fn order(route: &Route) -> Vec<Vec<&str>> {
@@ -417,31 +462,6 @@ mod tests {
     }
 
     proptest! {
-        /// However calls end and whatever they are billed up to their bounds, a whole run never spends more than `maxCost`.
-        #[test]
-        fn no_run_passes_max_cost(limit in 1_u32..400_000, platforms in 1_usize..6, ends in proptest::collection::vec((any::<bool>(), 0_u32..=100), 40)) {
-            let names = ["a", "b", "c", "d", "e", "f"];
-            let mut body = request("campaign_execution", &names[..platforms]);
-            body["maxCost"] = json!(micros(limit).to_json_number());
-            let Ok(route) = find(&body) else { return Ok(()) };
-            let (mut spent, mut ends) = (Usd::ZERO, ends.into_iter());
-            'run: for step in 0..route.steps.len() {
-                let (mut after, rest) = (None, route.rest(step + 1));
-                loop {
-                    let Ok(offer) = route.next_offer(step, after, spent, rest) else { break 'run };
-                    let bound = route.steps[step].offers[offer].bound;
-                    let (succeeds, percent) = ends.next().unwrap_or((true, 100));
-                    let billed = TokenUsage { output_tokens: bound.output_tokens * u64::from(percent) / 100, ..bound };
-                    spent = spent + route.steps[step].offers[offer].price.cost(billed);
-                    prop_assert!(spent <= route.max_cost.unwrap());
-                    if succeeds {
-                        break;
-                    }
-                    after = Some(offer);
-                }
-            }
-        }
-
         /// Where every call uses its whole share and fails but the last of its step, each still gets a twentieth of the time.
         #[test]
         fn every_call_that_may_follow_gets_a_share_of_the_time(platforms in 1_usize..6, total in 1_000_u64..100_000) {

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::run::{Booked, WorkflowStatus};
+use crate::drive::Booked;
 use crate::store::StoreError;
+use crate::workflow::WorkflowStatus;
 
 const ONE: &str = include_str!("../sql/one.sql");
 const LIST: &str = include_str!("../sql/list.sql");
@@ -90,6 +91,9 @@ pub struct WorkflowView {
     pub metrics: Value,
     /// Every change of provider.
     pub fallback_history: Value,
+    /// Every decision and why: `[{at, step, action, reason, noRetry?, provider?, model?, attempt?, waitMs?}]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<Value>,
     /// Every call, as far as it got.
     pub attempts: Value,
     /// The text.
@@ -150,13 +154,13 @@ impl WorkflowView {
             metrics: json!({
                 "tokensUsed": tokens,
                 "requestsCount": figures.len(),
-                // A call is not repeated at the same provider yet.
-                "retryAttempts": 0,
+                "retryAttempts": row.get::<_, i32>("retries"),
                 "fallbacksUsed": fallback_history.as_array().map_or(0, Vec::len),
             }),
             content: part("/data/content"),
             detailed_costs: part("/data/detailedCosts"),
             error: row.get("error"),
+            decisions: row.get("decisions"),
             fallback_history,
             attempts,
             workflow_id: workflow_id.clone(),

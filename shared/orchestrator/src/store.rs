@@ -4,22 +4,21 @@
 use std::time::Duration;
 
 use huntaze_costs::attempt::{AttemptIntent, Settlement};
-use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{IdempotencyKey, UserId, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
-use huntaze_domain::provider::Provider;
 use huntaze_postgres::{Database, DatabaseError};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_postgres::types::Type;
 
-use crate::run::{State, WorkflowStatus};
+use crate::workflow::{State, WorkflowError, WorkflowStatus};
 
 const BEGIN: &str = include_str!("../sql/begin.sql");
 const EXISTING: &str = include_str!("../sql/existing.sql");
 const ADVANCE: &str = include_str!("../sql/advance.sql");
+const WITHDRAW: &str = include_str!("../sql/withdraw.sql");
 const ADVANCED: &str = include_str!("../sql/advanced.sql");
 
 /// A workflow that is to be accepted.
@@ -42,25 +41,6 @@ pub struct NewWorkflow<'a> {
     pub trace_id: &'a str,
     /// When it was accepted.
     pub started_at: Timestamp,
-}
-
-/// What a workflow failed of. Kept with it, and said again to whoever repeats the request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkflowError {
-    /// The contract's error type.
-    pub code: ErrorCode,
-    /// For a person; nothing of the prompt, the text, or a provider's own words.
-    pub detail: String,
-    /// The limit that was met, where one was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Value>,
-}
-
-impl WorkflowError {
-    /// An error that met no limit.
-    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), limit: None }
-    }
 }
 
 /// The workflow that has a request's Idempotency-Key already.
@@ -137,7 +117,7 @@ pub async fn begin(
         "id": workflow.id, "user_id": workflow.user_id, "requested_by": workflow.requested_by,
         "idempotency_key": workflow.idempotency_key, "request_hash": format!("\\x{hash}"),
         "type": workflow.intent.workflow_type, "intent": workflow.intent, "current_provider": state.current_provider,
-        "provider_states": state.provider_states, "request_id": workflow.request_id, "trace_id": workflow.trace_id,
+        "provider_states": state.provider_states, "decisions": state.decisions, "request_id": workflow.request_id, "trace_id": workflow.trace_id,
         "started_at": workflow.started_at,
     });
     let (attempt, lease) = (attempt_row(first), millis(lease));
@@ -153,6 +133,16 @@ pub async fn begin(
         Some(found) => Ok(Begun::Existing(found)),
         None => Err(StoreError::Row(workflow.id.to_string())),
     }
+}
+
+/// Takes a workflow back that was begun beside a check which then said no: nothing was called, so nothing is kept or owed, and
+/// its Idempotency-Key is free.
+///
+/// # Errors
+/// [`StoreError`]; what is left is then settled by the sweep.
+pub async fn withdraw(database: &Database, id: &WorkflowId) -> Result<(), StoreError> {
+    database.query(WITHDRAW, &[(&id.as_str(), Type::TEXT)]).await?;
+    Ok(())
 }
 
 /// The workflow of an id, or of a user's Idempotency-Key.
@@ -239,51 +229,4 @@ pub async fn advance(
         && moved(row.get("status"))
         && usize::try_from(row.get::<_, i64>("reserved")) == Ok(ids.len());
     if ours { Ok(()) } else { Err(fenced()) }
-}
-
-/// Where a provider stands in a workflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderState {
-    /// Not called yet, or not needed.
-    Pending,
-    /// Being called.
-    Executing,
-    /// Gave a text.
-    Completed,
-    /// Gave none.
-    Failed,
-    /// Did not answer in time.
-    Timeout,
-}
-
-/// The `providerStates` of the contract.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ProviderStates {
-    /// Azure OpenAI.
-    pub azure: ProviderState,
-    /// OpenAI.
-    pub openai: ProviderState,
-    /// The send's limiter; it has its own states, none of which is reached yet.
-    pub rate_limiter: ProviderState,
-    /// The send itself; as above.
-    pub only_fans: ProviderState,
-}
-
-impl Default for ProviderStates {
-    fn default() -> Self {
-        let pending = ProviderState::Pending;
-        Self { azure: pending, openai: pending, rate_limiter: pending, only_fans: pending }
-    }
-}
-
-impl ProviderStates {
-    /// Sets a provider's state.
-    pub fn set(&mut self, provider: Provider, state: ProviderState) {
-        match provider {
-            Provider::Azure => self.azure = state,
-            Provider::OpenAi => self.openai = state,
-        }
-    }
 }

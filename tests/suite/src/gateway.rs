@@ -152,7 +152,9 @@ impl Request {
             },
             "isBase64Encoded": false,
         });
-        event["headers"]["x-amzn-trace-id"] = format!("Root=1-{}-{}", &trace[..8], &trace[8..]).into();
+        if !self.headers.contains_key("x-amzn-trace-id") {
+            event["headers"]["x-amzn-trace-id"] = format!("Root=1-{}-{}", &trace[..8], &trace[8..]).into();
+        }
         if !self.cookies.is_empty() {
             event["cookies"] = json!(self.cookies);
         }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use refinery::{Migration, Runner};
 use reqwest::Url;
@@ -278,7 +279,9 @@ fn fingerprint(migrations: &[Migration]) -> u64 {
 }
 
 async fn redis_connection(url: &Url) -> anyhow::Result<MultiplexedConnection> {
-    Ok(redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?)
+    // The library's own half a second is too short on a machine that is building something else.
+    let patience = AsyncConnectionConfig::new().set_connection_timeout(Some(BOUND)).set_response_timeout(Some(BOUND));
+    Ok(redis::Client::open(url.as_str())?.get_multiplexed_async_connection_with_config(&patience).await?)
 }
 
 /// Takes a Redis database for this test, and empties it.

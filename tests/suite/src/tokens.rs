@@ -10,7 +10,7 @@ use cbc::cipher::{BlockModeEncrypt, KeyIvInit};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256, Sha512};
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ pub const V4_COOKIE: &str = "__Secure-next-auth.session-token";
 pub struct Session {
     secret: String,
     user: String,
-    role: Option<String>,
+    further: Map<String, Value>,
     issued: Timestamp,
     expires: Timestamp,
 }
@@ -41,7 +41,7 @@ impl Session {
     pub fn user(id: &str) -> Self {
         let issued = now();
         let expires = issued + SignedDuration::from_hours(1);
-        Self { secret: SECRET.to_owned(), user: id.to_owned(), role: None, issued, expires }
+        Self { secret: SECRET.to_owned(), user: id.to_owned(), further: Map::new(), issued, expires }
     }
 
     /// A session of this administrator, for an hour from now.
@@ -53,7 +53,14 @@ impl Session {
     /// With this role.
     #[must_use]
     pub fn role(self, role: &str) -> Self {
-        Self { role: Some(role.to_owned()), ..self }
+        self.claim("role", role)
+    }
+
+    /// With this claim, such as the `email` and `name` that NextAuth puts into its tokens.
+    #[must_use]
+    pub fn claim(mut self, name: &str, value: &str) -> Self {
+        self.further.insert(name.to_owned(), value.into());
+        self
     }
 
     /// Expiring at this time.
@@ -103,16 +110,12 @@ impl Session {
     }
 
     fn claims(&self) -> String {
-        let mut claims = json!({
-            "sub": self.user,
-            "iat": self.issued.as_second(),
-            "exp": self.expires.as_second(),
-            "jti": Uuid::new_v4().to_string(),
-        });
-        if let Some(role) = &self.role {
-            claims["role"] = Value::from(role.as_str());
-        }
-        claims.to_string()
+        let mut claims = self.further.clone();
+        claims.insert("sub".to_owned(), self.user.as_str().into());
+        claims.insert("iat".to_owned(), self.issued.as_second().into());
+        claims.insert("exp".to_owned(), self.expires.as_second().into());
+        claims.insert("jti".to_owned(), Uuid::new_v4().to_string().into());
+        Value::Object(claims).to_string()
     }
 
     #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8160 bytes")]

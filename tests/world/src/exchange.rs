@@ -45,7 +45,7 @@ impl Reply {
 
 /// The answer to a request for an address that is no part of the service; such a request is no call.
 pub(crate) fn respond_to_stranger(reply: Reply) -> Response {
-    respond(reply, false)
+    respond(reply, Delivery::Whole)
 }
 
 /// Ends a call: by what is scripted for it, else by `answer`.
@@ -63,10 +63,11 @@ pub(crate) async fn run(
             // Never sent: the connection refuses to write it.
             return StatusCode::OK.into_response();
         }
-        Some(Fault::Garbage) => {
-            call.close(Outcome::Answered { status: 200 });
-            return (StatusCode::OK, [(header::CONTENT_TYPE, "text/html")], "<html><body>upstream</bod")
-                .into_response();
+        Some(Fault::Garbage) => return verbatim(call, "text/html", "<html><body>upstream</bod".to_owned()),
+        Some(Fault::Raw { body }) => return verbatim(call, "application/json", body),
+        Some(Fault::Flood { bytes }) => {
+            let body = format!(r#"{{"choices":[{{"message":{{"content":"{}"}}}}]}}"#, "x".repeat(bytes));
+            return verbatim(call, "application/json", body);
         }
         Some(Fault::Status { status, body, headers }) => scripted(provider, status, body, headers),
         Some(Fault::Delay { ms }) => {
@@ -83,10 +84,28 @@ pub(crate) async fn run(
         Provider::Azure => azure::with_headers(reply, call.id),
         Provider::OpenAi => openai::with_headers(reply, call.id),
     };
-    let truncate = call.fault == Some(Fault::Truncate);
+    let delivery = match call.fault {
+        Some(Fault::Truncate) => Delivery::Half,
+        Some(Fault::Drip { ms }) => Delivery::Drip(Duration::from_millis(ms)),
+        _ => Delivery::Whole,
+    };
     let status = reply.status.as_u16();
-    call.close(if truncate { Outcome::Broken } else { Outcome::Answered { status } });
-    respond(reply, truncate)
+    call.close(if matches!(delivery, Delivery::Half) { Outcome::Broken } else { Outcome::Answered { status } });
+    respond(reply, delivery)
+}
+
+/// How a body goes out.
+enum Delivery {
+    Whole,
+    /// Half of what the length promises, then the connection ends.
+    Half,
+    /// A byte after each pause.
+    Drip(Duration),
+}
+
+fn verbatim(call: OpenCall, content_type: &'static str, body: String) -> Response {
+    call.close(Outcome::Answered { status: 200 });
+    (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
 fn scripted(
@@ -104,20 +123,27 @@ fn scripted(
     headers.into_iter().fold(reply, |reply, (name, value)| reply.header(&name, &value))
 }
 
-fn respond(reply: Reply, truncate: bool) -> Response {
+fn respond(reply: Reply, delivery: Delivery) -> Response {
     let bytes = Bytes::from(reply.body.to_string());
     let length = bytes.len();
-    let body = if truncate {
-        // Half of what the length promises, then the body fails and the server ends the connection.
-        let half = stream::iter([Ok(bytes.slice(..length / 2))]);
-        let failure = stream::once(async {
-            // The server sends what it has whenever the body is not ready; without the pause it would drop the half.
-            tokio::task::yield_now().await;
-            Err(io::Error::from(io::ErrorKind::ConnectionAborted))
-        });
-        Body::from_stream(half.chain(failure))
-    } else {
-        Body::from(bytes)
+    let body = match delivery {
+        Delivery::Whole => Body::from(bytes),
+        Delivery::Half => {
+            let half = stream::iter([Ok(bytes.slice(..length / 2))]);
+            let failure = stream::once(async {
+                // The server sends what it has whenever the body is not ready; without the pause it would drop the half.
+                tokio::task::yield_now().await;
+                Err(io::Error::from(io::ErrorKind::ConnectionAborted))
+            });
+            Body::from_stream(half.chain(failure))
+        }
+        Delivery::Drip(pause) => Body::from_stream(stream::iter(0..length).then(move |at| {
+            let byte = bytes.slice(at..=at);
+            async move {
+                tokio::time::sleep(pause).await;
+                Ok::<_, io::Error>(byte)
+            }
+        })),
     };
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;

@@ -56,8 +56,23 @@ pub enum Fault {
     Reset,
     /// The headers and half of the body, then the connection ends.
     Truncate,
+    /// The normal answer: its headers at once, its body byte by byte.
+    Drip {
+        /// The pause before each byte, in milliseconds.
+        ms: u64,
+    },
+    /// A 200 whose JSON is longer than anybody should read.
+    Flood {
+        /// How long, in bytes.
+        bytes: usize,
+    },
     /// A 200 whose body is not JSON.
     Garbage,
+    /// A 200 with this body, byte for byte.
+    Raw {
+        /// The body.
+        body: String,
+    },
     /// The content filter refuses.
     ContentFilter {
         /// What it refuses.

@@ -40,7 +40,7 @@ async fn design_no_crash_can_separate_a_call_from_its_reservation() -> Result<()
     let app = App::start().await?.set("LEDGER_SWEEP_GRACE_MS", "1");
     let hybrid = app.function("campaigns-hybrid")?;
     let (status, sweeper) = (app.function("campaigns-status")?, app.function("ledger-sweeper")?);
-    app.world.fault(Fault::status(500).on(Provider::Azure));
+    app.world.fault(Fault::status(401).on(Provider::Azure));
     app.world.fault(Fault::Gate.on(Provider::OpenAi));
     let request = campaign("ana", &brief("content_planning", &["onlyfans"])).idempotency_key("k1");
     let _lost = hybrid.start_http(request.clone());
@@ -58,6 +58,12 @@ async fn design_no_crash_can_separate_a_call_from_its_reservation() -> Result<()
     run_out(&app).await?;
     assert_eq!(sweeper.invoke(&json!({}), BOUND).await?["settled"], 1);
     let view = status.http(status_of("ana", &workflow)).await?.body["data"].take();
+    let stop = view["decisions"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&stop["action"], &stop["reason"], &stop["step"]),
+        (&json!("stop"), &json!("interrupted"), &json!("plan"))
+    );
+    assert!(text(&stop["at"]).parse::<jiff::Timestamp>().is_ok(), "{stop}");
     let lost = &view["attempts"][1];
     assert_eq!(
         (&lost["outcome"], &lost["estimated"], &lost["failure"]),

@@ -5,14 +5,10 @@ use huntaze_tests::{App, Request, Response};
 use huntaze_world::{Fault, Provider};
 use serde_json::json;
 
-use crate::support::HEALTH;
+use crate::support::{HEALTH, closed_port};
 
 async fn health(app: &App) -> Result<Response> {
     Ok(app.function("health")?.http(Request::get(HEALTH)).await?)
-}
-
-fn closed_port() -> Result<String> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn fifty_of_the_same_key_at_once_are_one_workflow_and_one_charge() -> Resu
 async fn a_failed_workflow_fails_again_under_its_key_without_a_call() -> Result<()> {
     let app = App::start().await?;
     let hybrid = app.function("campaigns-hybrid")?;
-    app.world.fault(Fault::status(500).on_any().times(2));
+    app.world.fault(Fault::status(401).on_any().times(2));
     let request = campaign("ana", &brief("content_planning", &["onlyfans"])).idempotency_key("k1");
     let first = hybrid.http(request.clone()).await?;
     let again = hybrid.http(request).await?;

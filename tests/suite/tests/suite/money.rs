@@ -156,7 +156,7 @@ async fn max_cost_refuses_what_its_upper_bound_would_pass() -> Result<()> {
 async fn design_every_call_has_its_upper_bound_reserved_before_its_bytes_leave() -> Result<()> {
     let app = App::start().await?;
     let hybrid = app.function("campaigns-hybrid")?;
-    app.world.fault(Fault::status(500).on(Provider::Azure));
+    app.world.fault(Fault::status(401).on(Provider::Azure));
     app.world.fault(Fault::Gate.on(Provider::OpenAi));
     let under_way = hybrid.start_http(campaign("ana", &brief("content_planning", &["onlyfans"])));
     app.world.wait_for_calls(2, std::time::Duration::from_secs(20)).await?;

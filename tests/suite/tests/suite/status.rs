@@ -44,7 +44,7 @@ async fn a_list_is_paged_filtered_and_summed() -> Result<()> {
     let mut made = Vec::new();
     for n in 0..5 {
         if n == 2 {
-            app.world.fault(Fault::status(500).on_any().times(2));
+            app.world.fault(Fault::status(401).on_any().times(2));
         }
         let body = hybrid.http(campaign("ana", &brief("message_generation", &["onlyfans"]))).await?.body;
         made.push(text(body.pointer("/data/workflowId").unwrap_or(&body["workflowId"])).to_owned());

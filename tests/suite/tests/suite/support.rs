@@ -1,5 +1,6 @@
 //! What the tests say often.
 
+use anyhow::Result;
 use huntaze_costs::price::Catalogue;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
@@ -63,4 +64,9 @@ pub(crate) fn rollup_cost(rollups: &[Value], owner: &str, period: &str) -> Usd {
         id.starts_with(&format!("rollup#{owner}")) && id.contains(&part)
     });
     wanted.map(|item| usd(&item["cost"])).sum()
+}
+
+/// An address that was bound and given back: nobody listens there.
+pub(crate) fn closed_port() -> Result<String> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -186,6 +186,19 @@ async fn an_answer_may_lack_its_choices_or_its_usage_or_carry_others() {
 }
 
 #[tokio::test]
+async fn a_body_may_drip_or_flood_or_be_anything() {
+    let fixture = Fixture::start();
+    fixture.world.fault(Fault::Drip { ms: 20 }.on(Provider::Azure));
+    let mut dripping = fixture.azure(&ask("x")).send().await.unwrap();
+    assert_eq!((dripping.status().as_u16(), dripping.chunk().await.unwrap().unwrap().len()), (200, 1));
+    drop(dripping);
+    fixture.world.fault(Fault::Flood { bytes: 5_000_000 }.on(Provider::Azure));
+    assert!(fixture.azure(&ask("x")).send().await.unwrap().bytes().await.unwrap().len() > 5_000_000);
+    fixture.world.fault(Fault::Raw { body: "[1e999".to_owned() }.on(Provider::OpenAi));
+    assert_eq!(fixture.openai(&ask("x")).send().await.unwrap().text().await.unwrap(), "[1e999");
+}
+
+#[tokio::test]
 async fn a_stopped_world_is_gone_for_kept_connections_too() {
     let Fixture { world, client } = Fixture::start();
     let url = format!("{}/control/calls/count", world.url());

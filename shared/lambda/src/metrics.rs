@@ -1,0 +1,203 @@
+//! CloudWatch metrics, as lines of the Embedded Metric Format on standard output: no call on the way of a request.
+//!
+//! CloudWatch makes metrics of a line's `_aws` member; the other members stay searchable in the log
+//! (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>).
+//! Each metric is there twice, with its dimension and with none, because an alarm cannot sum over dimensions. No
+//! dimension names a user, a workflow or a fan: each of its values is a metric of its own, and billed.
+
+use std::io::Write;
+use std::time::Duration;
+
+use huntaze_domain::money::Usd;
+use huntaze_domain::provider::Provider;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// One metric that the code emits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// CloudWatch's namespace.
+    pub namespace: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// The one dimension that it is emitted with, beside none.
+    pub dimension: &'static str,
+    /// CloudWatch's unit. Money has none there: `None` is dollars.
+    pub unit: &'static str,
+}
+
+const PROVIDER_COST: Metric = metric(COSTS, "AIProviderCost", "None");
+const PROVIDER_TOKENS: Metric = metric(COSTS, "AITokenUsage", "Count");
+const PROVIDER_DURATION: Metric = metric(COSTS, "AIRequestDuration", "Milliseconds");
+const REQUESTS: Metric = metric(ORCHESTRATOR, "Requests", "Count");
+const ERRORS: Metric = metric(ORCHESTRATOR, "Errors", "Count");
+const DURATION: Metric = metric(ORCHESTRATOR, "RequestDuration", "Milliseconds");
+const FALLBACKS: Metric = metric(ORCHESTRATOR, "Fallbacks", "Count");
+
+/// Every metric that is emitted; alarms and dashboards are held against it.
+pub const CATALOGUE: [Metric; 7] =
+    [PROVIDER_COST, PROVIDER_TOKENS, PROVIDER_DURATION, REQUESTS, ERRORS, DURATION, FALLBACKS];
+
+/// A namespace and its dimension.
+type Family = (&'static str, &'static str);
+const COSTS: Family = ("Huntaze/AI/Costs", "Provider");
+const ORCHESTRATOR: Family = ("Huntaze/Orchestrator", "Function");
+
+const fn metric((namespace, dimension): Family, name: &'static str, unit: &'static str) -> Metric {
+    Metric { namespace, name, dimension, unit }
+}
+
+/// One settled call of a provider.
+#[derive(Debug, Clone, Copy)]
+pub struct ProviderCall<'a> {
+    /// Who was called.
+    pub provider: Provider,
+    /// The model that it is priced as.
+    pub model: &'a str,
+    /// How it ended: `succeeded`, `failed` or `unknown`.
+    pub outcome: &'a str,
+    /// What was booked, exactly; a metric has the nearest number.
+    pub cost: Usd,
+    /// Input and output together.
+    pub tokens: u64,
+    /// From its first byte to its end; absent where nobody saw its end.
+    pub duration: Option<Duration>,
+    /// When the request that settled it began.
+    pub at: Timestamp,
+    /// The trace that it belongs to.
+    pub trace: &'a str,
+}
+
+/// The invocation that a metric is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The function's deployed name, the stack's prefix included, as AWS's own metrics have it: two stacks of an account
+    /// stay apart.
+    pub function: &'a str,
+    /// When it began.
+    pub at: Timestamp,
+    /// Its trace.
+    pub trace: &'a str,
+}
+
+/// Emits what a settled call cost and took. Once for each call, by whoever settled it.
+pub fn provider_call(call: &ProviderCall<'_>) {
+    write(&provider_call_line(call));
+}
+
+/// Emits that this many calls of an invocation were fallbacks; none is not emitted.
+pub fn fallbacks(origin: &Origin<'_>, count: u64) {
+    if count > 0 {
+        write(&function_line(origin, &[(FALLBACKS, json!(count))]));
+    }
+}
+
+/// Emits an invocation's end. `failed`: it failed, or was answered with a status of 500 or more.
+pub(crate) fn invocation(origin: &Origin<'_>, failed: bool, duration: Duration) {
+    let values = [(REQUESTS, json!(1)), (ERRORS, json!(u8::from(failed))), (DURATION, millis(duration))];
+    write(&function_line(origin, &values));
+}
+
+fn provider_call_line(call: &ProviderCall<'_>) -> Value {
+    let mut values = vec![(PROVIDER_COST, json!(call.cost.to_json_number())), (PROVIDER_TOKENS, json!(call.tokens))];
+    values.extend(call.duration.map(|duration| (PROVIDER_DURATION, millis(duration))));
+    let properties = [("Model", call.model), ("Outcome", call.outcome), ("trace", call.trace)];
+    line(COSTS, call.provider.as_str(), call.at, &values, &properties)
+}
+
+fn function_line(origin: &Origin<'_>, values: &[(Metric, Value)]) -> Value {
+    line(ORCHESTRATOR, origin.function, origin.at, values, &[("trace", origin.trace)])
+}
+
+/// A line of metrics of one family; `of` is their dimension's value.
+fn line(
+    (namespace, dimension): Family,
+    of: &str,
+    at: Timestamp,
+    values: &[(Metric, Value)],
+    properties: &[(&str, &str)],
+) -> Value {
+    let metrics: Vec<_> = values.iter().map(|(metric, _)| json!({"Name": metric.name, "Unit": metric.unit})).collect();
+    let directive = json!({"Namespace": namespace, "Dimensions": [[dimension], []], "Metrics": metrics});
+    let mut members = Map::from_iter([
+        ("_aws".to_owned(), json!({"Timestamp": at.as_millisecond(), "CloudWatchMetrics": [directive]})),
+        (dimension.to_owned(), of.into()),
+    ]);
+    members.extend(properties.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())));
+    members.extend(values.iter().map(|(metric, value)| (metric.name.to_owned(), value.clone())));
+    Value::Object(members)
+}
+
+fn millis(duration: Duration) -> Value {
+    json!(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// In one write, so that no other line comes between. Without standard output there is nobody to tell.
+fn write(line: &Value) {
+    let _ = std::io::stdout().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at() -> Timestamp {
+        "2026-11-21T10:20:30.456Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_providers_call_is_one_line_of_the_embedded_metric_format() {
+        let call = ProviderCall {
+            provider: Provider::Azure,
+            model: "gpt-4-turbo",
+            outcome: "succeeded",
+            cost: Usd::parse("0.004675").unwrap(),
+            tokens: 309,
+            duration: Some(Duration::from_micros(812_900)),
+            at: at(),
+            trace: "5759e988bd862e3fe1be46a994272793",
+        };
+        let mut expected = json!({
+            "_aws": {
+                "Timestamp": 1_795_256_430_456_u64,
+                "CloudWatchMetrics": [{
+                    "Namespace": "Huntaze/AI/Costs",
+                    "Dimensions": [["Provider"], []],
+                    "Metrics": [
+                        {"Name": "AIProviderCost", "Unit": "None"},
+                        {"Name": "AITokenUsage", "Unit": "Count"},
+                        {"Name": "AIRequestDuration", "Unit": "Milliseconds"},
+                    ],
+                }],
+            },
+            "Provider": "azure", "Model": "gpt-4-turbo", "Outcome": "succeeded",
+            "AIProviderCost": 0.004_675, "AITokenUsage": 309, "AIRequestDuration": 812,
+            "trace": "5759e988bd862e3fe1be46a994272793",
+        });
+        assert_eq!(provider_call_line(&call), expected);
+        // Nobody saw how long it took: the metric is not there at all.
+        let lost = provider_call_line(&ProviderCall { duration: None, ..call });
+        expected.as_object_mut().unwrap().remove("AIRequestDuration");
+        expected["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array_mut().unwrap().pop();
+        assert_eq!(lost, expected);
+    }
+
+    #[test]
+    fn an_invocation_is_one_line_of_the_embedded_metric_format() {
+        let origin = Origin { function: "huntaze-campaigns-hybrid", at: at(), trace: "t" };
+        assert_eq!(
+            function_line(&origin, &[(FALLBACKS, json!(2))]),
+            json!({
+                "_aws": {
+                    "Timestamp": 1_795_256_430_456_u64,
+                    "CloudWatchMetrics": [{
+                        "Namespace": "Huntaze/Orchestrator",
+                        "Dimensions": [["Function"], []],
+                        "Metrics": [{"Name": "Fallbacks", "Unit": "Count"}],
+                    }],
+                },
+                "Function": "huntaze-campaigns-hybrid", "Fallbacks": 2, "trace": "t",
+            })
+        );
+    }
+}
