@@ -14,7 +14,7 @@ STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-rust test-stack test-api failures check advisories lint build compiler
+.PHONY: help run stop test test-rust test-stack test-api failures bench check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +41,13 @@ test-api: compiler $(TEST_VENV) ## Only the tests of the deployed API: its metri
 failures: compiler ## Play every failure of a provider and write docs/failures.md anew.
 	cargo build --workspace
 	WRITE_FAILURES=1 $(STACK) run-with-stores -- cargo test -p huntaze-tests --test suite every_row_of_the_table
+
+# Only what is measured is optimised; what measures is not part of the figures that count.
+bench: compiler ## Measure campaigns-hybrid beside the least that a function can cost; prints a table (docs/benchmarks.md).
+	$(STACK) install-valgrind
+	cargo build --release -p campaigns-hybrid -p hello
+	cargo build -p huntaze-bench
+	$(STACK) run-with-stores -- target/debug/huntaze-bench
 
 check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, and what `make lint` checks.
 	cargo fmt --all --check

@@ -25,6 +25,7 @@ def main() -> int:
     collect.add_argument("url", help="the emulator")
     collect.add_argument("folder", type=pathlib.Path, help="where the log goes")
     commands.add_parser("install-compiler", help="install what cargo needs, where it is missing")
+    commands.add_parser("install-valgrind", help="install what `make bench` counts instructions with")
     commands.add_parser("lint", help="check template.yaml and openapi.yaml")
     _stay_local()
     try:
@@ -71,6 +72,10 @@ def _run(arguments: argparse.Namespace) -> int:
             from stack import install
 
             install.install_compiler()
+        case "install-valgrind":
+            from stack import install
+
+            install.install_valgrind()
         case "lint":
             from stack import lint
 

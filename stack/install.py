@@ -38,6 +38,11 @@ def install_compiler() -> None:
     _install(_missing_compiler())
 
 
+def install_valgrind() -> None:
+    """Installs what the benchmark counts instructions with, where it is missing."""
+    _install([] if shutil.which("valgrind") else ["valgrind"])
+
+
 def install_missing() -> None:
     """Installs the compiler, PostgreSQL and Redis where they are missing."""
     _install([*_missing_compiler(), *_missing_stores()])

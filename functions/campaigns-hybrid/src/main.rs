@@ -10,6 +10,7 @@ use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
 use huntaze_orchestrator::run::Orchestrator;
+use huntaze_orchestrator::store;
 use huntaze_postgres::Database;
 
 /// The gateway answers 503 after 30 s; two are kept for what surrounds the calls.
@@ -27,7 +28,8 @@ struct App {
 async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
-    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls)));
+    let database = database.map(|database| Arc::new(database.preparing(store::HOT)));
     let dynamodb = Aws::new(&env, &tls).dynamodb();
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);

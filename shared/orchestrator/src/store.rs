@@ -6,7 +6,7 @@ use std::time::Duration;
 use huntaze_costs::attempt::{AttemptIntent, Settlement};
 use huntaze_domain::ids::{IdempotencyKey, UserId, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
-use huntaze_postgres::{Database, DatabaseError};
+use huntaze_postgres::{Database, DatabaseError, Hot};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -20,6 +20,12 @@ const EXISTING: &str = include_str!("../sql/existing.sql");
 const ADVANCE: &str = include_str!("../sql/advance.sql");
 const WITHDRAW: &str = include_str!("../sql/withdraw.sql");
 const ADVANCED: &str = include_str!("../sql/advanced.sql");
+
+/// The statements of every request. To read and plan them takes the server longer than to carry them out.
+pub const HOT: &[Hot] = &[
+    (BEGIN, &[Type::JSONB, Type::JSONB, Type::INT8]),
+    (ADVANCE, &[Type::JSONB, Type::JSONB, Type::JSONB, Type::INT8]),
+];
 
 /// A workflow that is to be accepted.
 pub struct NewWorkflow<'a> {

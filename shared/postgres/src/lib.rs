@@ -1,8 +1,8 @@
 //! One PostgreSQL connection that heals itself.
 //!
 //! A Lambda environment handles one request at a time and may be frozen between two, so it keeps one connection and
-//! expects to find it dead. A statement goes out in one round trip, unprepared, so that a proxy in front can share its
-//! own connections ("pinning" is what prepared statements cause there).
+//! expects to find it dead. A statement goes out in one round trip. Those of the hot path are prepared beside whatever
+//! else the connection does ([`Database::preparing`]); any other is sent unprepared, and so are these until they are.
 //!
 //! **Every statement given to [`Database::query`] must be safe to run twice**: after a lost connection nobody can know
 //! whether it ran, so it is sent again. The capability crates write each of their transactions as one such statement.
@@ -13,10 +13,12 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::{join, join_all};
 use rustls::ClientConfig;
 use tokio::time::{sleep, timeout};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, Row, error::SqlState};
+use tokio_postgres::{Client, Config, Row, Socket, Statement, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A connection that takes longer to open is given up.
@@ -35,6 +37,9 @@ const BACKOFF: Duration = Duration::from_millis(150);
 
 /// A statement's parameter and the type that it is sent as.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A statement and the types of its parameters.
+pub type Hot = (&'static str, &'static [Type]);
 
 /// Why a statement has no answer. Nothing of the statement's values is in it: they may be somebody's words.
 #[derive(Debug, thiserror::Error)]
@@ -102,9 +107,50 @@ impl fmt::Display for Cause {
     }
 }
 
+/// An open connection, and the statements that are prepared on it.
+struct Connection {
+    client: Client,
+    prepared: Mutex<Vec<(&'static str, Statement)>>,
+}
+
+impl Connection {
+    /// Prepares statements, all sent at once. What cannot be prepared is sent unprepared where it is used.
+    async fn prepare(&self, statements: &'static [Hot]) {
+        let preparing = statements.iter().map(async |&(sql, types)| {
+            let statement = self.client.prepare_typed(sql, types).await.ok()?;
+            Some((sql, statement))
+        });
+        // Bounded, for it keeps the connection.
+        if let Ok(prepared) = timeout(STATEMENT_TIMEOUT, join_all(preparing)).await {
+            *lock(&self.prepared) = prepared.into_iter().flatten().collect();
+        }
+    }
+
+    async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let prepared = lock(&self.prepared).iter().find(|(of, _)| *of == sql).map(|(_, known)| known.clone());
+        let Some(statement) = prepared else { return self.client.query_typed(sql, params).await };
+        let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
+        match self.client.query(&statement, &values).await {
+            Err(error) if error.code().is_some_and(|code| STALE.contains(code)) => {
+                lock(&self.prepared).clear();
+                self.client.query_typed(sql, params).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// What was prepared is gone (a pooler in front gave the session to another server), or made for a schema that has changed.
+/// The server says so before it does anything.
+const STALE: [SqlState; 2] = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::FEATURE_NOT_SUPPORTED];
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The connection, and when it last answered.
 struct Held {
-    client: Arc<Client>,
+    connection: Arc<Connection>,
     /// The wall clock: the other may stand still while the environment is frozen.
     answered: SystemTime,
 }
@@ -135,6 +181,7 @@ fn now() -> SystemTime {
 pub struct Database {
     config: Config,
     tls: MakeRustlsConnect,
+    hot: &'static [Hot],
     current: Mutex<Option<Held>>,
     /// Whoever opens the connection does it for all who wait.
     opening: tokio::sync::Mutex<()>,
@@ -154,12 +201,19 @@ impl Database {
         }
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(STATEMENT_TIMEOUT);
         let tls = MakeRustlsConnect::new((*tls).clone());
-        Ok(Self { config, tls, current: Mutex::default(), opening: tokio::sync::Mutex::default() })
+        Ok(Self { config, tls, hot: &[], current: Mutex::default(), opening: tokio::sync::Mutex::default() })
+    }
+
+    /// Prepares these statements on every connection that is opened: the server then reads and plans them once a
+    /// connection, not once a request. Nobody waits for it.
+    #[must_use]
+    pub fn preparing(self, hot: &'static [Hot]) -> Self {
+        Self { hot, ..self }
     }
 
     /// Opens the connection ahead of the first statement. A failure is left to that statement.
     pub async fn warm_up(&self) {
-        if let Err(error) = self.client().await {
+        if let Err(error) = self.connection().await {
             tracing::warn!(%error, "PostgreSQL is not reachable yet");
         }
     }
@@ -188,11 +242,11 @@ impl Database {
     }
 
     async fn send(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DatabaseError> {
-        let (client, kept) = self.client().await?;
-        let mut suspicion = Suspicion { database: self, client: &client, confirmed: true };
+        let (connection, kept) = self.connection().await?;
+        let mut suspicion = Suspicion { database: self, connection: &connection, confirmed: true };
         let patience = if kept == Kept::Idle { SUSPECT_TIMEOUT } else { STATEMENT_TIMEOUT };
         let silence = if kept == Kept::No { DatabaseError::Timeout } else { DatabaseError::Silent };
-        let answer = timeout(patience, client.query_typed(sql, params)).await.map_err(|_| silence(patience))?;
+        let answer = timeout(patience, connection.query(sql, params)).await.map_err(|_| silence(patience))?;
         // The server answered, if only to refuse: the connection is good.
         suspicion.confirmed = answer.as_ref().is_err_and(|error| error.as_db_error().is_none());
         answer.map_err(|error| DatabaseError::Statement(Cause::of(&error)))
@@ -203,47 +257,63 @@ impl Database {
     /// # Errors
     /// As [`Database::query`].
     pub async fn dedicated(&self) -> Result<Client, DatabaseError> {
-        let connecting = self.config.connect(self.tls.clone());
-        let (client, connection) = timeout(CONNECT_TIMEOUT, connecting)
-            .await
-            .map_err(|_| DatabaseError::Timeout(CONNECT_TIMEOUT))?
-            .map_err(|error| DatabaseError::Connect(Cause::of(&error)))?;
-        #[expect(clippy::disallowed_methods, reason = "drives the socket; frozen and thawed together with its user")]
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %Cause::of(&error), "the PostgreSQL connection ended");
-            }
-        });
+        let (client, connection) = self.open().await?;
+        drive(connection, std::future::ready(()));
         Ok(client)
     }
 
+    async fn open(&self) -> Result<(Client, Driver), DatabaseError> {
+        let connecting = self.config.connect(self.tls.clone());
+        timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .map_err(|_| DatabaseError::Timeout(CONNECT_TIMEOUT))?
+            .map_err(|error| DatabaseError::Connect(Cause::of(&error)))
+    }
+
     /// The connection, and what is known of its life.
-    async fn client(&self) -> Result<(Arc<Client>, Kept), DatabaseError> {
+    async fn connection(&self) -> Result<(Arc<Connection>, Kept), DatabaseError> {
         let _turn = self.opening.lock().await;
-        if let Some(held) = self.current().as_ref().filter(|held| !held.client.is_closed()) {
-            return Ok((Arc::clone(&held.client), if held.is_trusted() { Kept::InUse } else { Kept::Idle }));
+        if let Some(held) = self.current().as_ref().filter(|held| !held.connection.client.is_closed()) {
+            return Ok((Arc::clone(&held.connection), if held.is_trusted() { Kept::InUse } else { Kept::Idle }));
         }
-        let client = Arc::new(self.dedicated().await?);
-        *self.current() = Some(Held { client: Arc::clone(&client), answered: now() });
-        Ok((client, Kept::No))
+        let (client, driver) = self.open().await?;
+        let connection = Arc::new(Connection { client, prepared: Mutex::default() });
+        let (prepared, hot) = (Arc::clone(&connection), self.hot);
+        drive(driver, async move { prepared.prepare(hot).await });
+        *self.current() = Some(Held { connection: Arc::clone(&connection), answered: now() });
+        Ok((connection, Kept::No))
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Held>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current)
     }
+}
+
+/// What reads and writes a connection's socket.
+type Driver = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
+/// Drives the socket, and beside it what is to be done first.
+fn drive(connection: Driver, first: impl Future<Output = ()> + Send + 'static) {
+    #[expect(clippy::disallowed_methods, reason = "drives the socket; frozen and thawed together with its user")]
+    tokio::spawn(async move {
+        let (ended, ()) = join(connection, first).await;
+        if let Err(error) = ended {
+            tracing::debug!(error = %Cause::of(&error), "the PostgreSQL connection ended");
+        }
+    });
 }
 
 /// Forgets a connection that did not answer, also where whoever asked has stopped waiting.
 struct Suspicion<'a> {
     database: &'a Database,
-    client: &'a Arc<Client>,
+    connection: &'a Arc<Connection>,
     confirmed: bool,
 }
 
 impl Drop for Suspicion<'_> {
     fn drop(&mut self) {
         let mut current = self.database.current();
-        match current.as_mut().filter(|held| Arc::ptr_eq(&held.client, self.client)) {
+        match current.as_mut().filter(|held| Arc::ptr_eq(&held.connection, self.connection)) {
             Some(_) if self.confirmed => *current = None,
             Some(held) => held.answered = now(),
             None => {}

@@ -27,7 +27,7 @@ pub use crate::app::{App, ORIGIN};
 pub use crate::gateway::{Request, Response, load_event};
 pub use crate::poll::eventually;
 pub use crate::proxy::Proxy;
-pub use crate::runtime::{Fleet, Function, Invocation, InvokeError};
+pub use crate::runtime::{Fleet, Function, Invocation, InvokeError, Timed};
 pub use crate::stores::Stores;
 pub use crate::tokens::Session;
 

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -50,6 +50,7 @@ pub struct Function {
 #[derive(Debug)]
 struct Inner {
     name: String,
+    started: Instant,
     process: Process,
     api: Arc<RuntimeApi>,
     events: mpsc::UnboundedSender<Event>,
@@ -60,9 +61,9 @@ struct Inner {
 struct RuntimeApi {
     name: String,
     next: tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>,
-    answers: Mutex<HashMap<String, oneshot::Sender<Answer>>>,
-    /// Whether the process has asked for its first event.
-    ready: watch::Sender<bool>,
+    answers: Mutex<HashMap<String, oneshot::Sender<(Instant, Answer)>>>,
+    /// When the process asked for its first event.
+    ready: watch::Sender<Option<Instant>>,
     init_error: Mutex<Option<FunctionError>>,
 }
 
@@ -71,7 +72,7 @@ struct Event {
     id: String,
     body: String,
     deadline: Duration,
-    taken: oneshot::Sender<()>,
+    taken: oneshot::Sender<Instant>,
 }
 
 type Answer = Result<Value, FunctionError>;
@@ -157,6 +158,18 @@ impl Function {
         name: &str,
         env: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
     ) -> anyhow::Result<Self> {
+        Self::run(name, Command::new(built_binary(name)?), env)
+    }
+
+    /// The same with a command of the caller's: a binary of another profile, or one under a profiler.
+    ///
+    /// # Errors
+    /// If the command cannot be started.
+    pub fn run(
+        name: &str,
+        mut command: Command,
+        env: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> anyhow::Result<Self> {
         let (events, next) = mpsc::unbounded_channel();
         let api = Arc::new(RuntimeApi {
             name: name.to_owned(),
@@ -167,11 +180,17 @@ impl Function {
         });
         let server = Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), routes(Arc::clone(&api)))
             .context("cannot start the Runtime API")?;
-        let mut command = Command::new(built_binary(name)?);
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into()));
         command.env_clear().envs(env.chain(lambda_environment(name, server.addr())));
+        let started = Instant::now();
         let process = Process::spawn(command)?;
-        Ok(Self { inner: Arc::new(Inner { name: name.to_owned(), process, api, events }), _server: server })
+        Ok(Self { inner: Arc::new(Inner { name: name.to_owned(), started, process, api, events }), _server: server })
+    }
+
+    /// How long the process took from its start until it asked for its first event; `None` before that.
+    #[must_use]
+    pub fn init_duration(&self) -> Option<Duration> {
+        self.inner.api.ready.borrow().map(|ready| ready - self.inner.started)
     }
 
     /// Waits until the process has started up and asks for events.
@@ -182,7 +201,7 @@ impl Function {
         let mut ready = self.inner.api.ready.subscribe();
         tokio::select! {
             biased;
-            started = timeout(START_BOUND, ready.wait_for(|ready| *ready)) => match started {
+            started = timeout(START_BOUND, ready.wait_for(Option::is_some)) => match started {
                 Ok(_) => Ok(()),
                 Err(_) => Err(InvokeError::NotTaken { log: self.log() }),
             },
@@ -207,7 +226,8 @@ impl Function {
         lock(&self.inner.api.answers).insert(id.clone(), answer);
         // The receiver lives in `api`, which this function holds.
         let _ = self.inner.events.send(Event { id: id.clone(), body: event.to_string(), deadline, taken });
-        Invocation { id, deadline, was_taken: Some(was_taken), answered, inner: Arc::clone(&self.inner) }
+        let was_taken = Some(was_taken);
+        Invocation { id, deadline, was_taken, taken_at: None, answered, inner: Arc::clone(&self.inner) }
     }
 
     /// Sends a request as API Gateway would, and waits for the answer.
@@ -236,8 +256,13 @@ impl Function {
     /// If the system refuses.
     pub async fn kill(&self) -> io::Result<()> {
         self.inner.process.kill()?;
-        self.inner.process.exited().await;
+        self.exited().await;
         Ok(())
+    }
+
+    /// Waits for the end of the process, and says how it ended: `exit status: 3`, `signal: 9 (SIGKILL)`.
+    pub async fn exited(&self) -> String {
+        self.inner.process.exited().await
     }
 
     /// What it wrote to standard output: the end of it, up to 1 MiB.
@@ -288,9 +313,19 @@ impl Inner {
 pub struct Invocation {
     id: String,
     deadline: Duration,
-    was_taken: Option<oneshot::Receiver<()>>,
-    answered: oneshot::Receiver<Answer>,
+    was_taken: Option<oneshot::Receiver<Instant>>,
+    taken_at: Option<Instant>,
+    answered: oneshot::Receiver<(Instant, Answer)>,
     inner: Arc<Inner>,
+}
+
+/// An answer and its time.
+#[derive(Clone, Debug)]
+pub struct Timed {
+    /// The answer.
+    pub answer: Value,
+    /// From the event's being handed out to the answer's being read, both at the Runtime API.
+    pub took: Duration,
 }
 
 impl Invocation {
@@ -309,7 +344,10 @@ impl Invocation {
         tokio::select! {
             biased;
             taken = timeout(START_BOUND, was_taken) => match taken {
-                Ok(_) => Ok(()),
+                Ok(taken) => {
+                    self.taken_at = taken.ok();
+                    Ok(())
+                }
                 Err(_) => Err(InvokeError::NotTaken { log: self.inner.log() }),
             },
             exit = self.inner.process.exited() => Err(self.inner.ended(exit)),
@@ -320,7 +358,15 @@ impl Invocation {
     ///
     /// # Errors
     /// See [`InvokeError`].
-    pub async fn answer(mut self) -> Result<Value, InvokeError> {
+    pub async fn answer(self) -> Result<Value, InvokeError> {
+        Ok(self.timed().await?.answer)
+    }
+
+    /// The same, with the time that it took.
+    ///
+    /// # Errors
+    /// See [`InvokeError`].
+    pub async fn timed(mut self) -> Result<Timed, InvokeError> {
         self.taken().await?;
         let answer = tokio::select! {
             biased;
@@ -328,8 +374,10 @@ impl Invocation {
             exit = self.inner.process.exited() => return Err(self.inner.ended(exit)),
         };
         match answer {
-            Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(error))) => Err(InvokeError::Failed { error, log: self.inner.log() }),
+            Ok(Ok((at, Ok(answer)))) => {
+                Ok(Timed { answer, took: self.taken_at.map_or(Duration::ZERO, |taken| at.duration_since(taken)) })
+            }
+            Ok(Ok((_, Err(error)))) => Err(InvokeError::Failed { error, log: self.inner.log() }),
             Ok(Err(_)) => Err(self.inner.ended(self.inner.process.exited().await)),
             Err(_) => {
                 let _ = self.inner.process.kill();
@@ -413,13 +461,17 @@ fn routes(api: Arc<RuntimeApi>) -> Router {
 }
 
 async fn next(State(api): State<Arc<RuntimeApi>>) -> HttpResponse {
-    api.ready.send_replace(true);
+    let _ = api.ready.send_if_modified(|ready| {
+        let first = ready.is_none();
+        ready.get_or_insert_with(Instant::now);
+        first
+    });
     let Some(event) = api.next.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
     let deadline = now().as_millisecond() + i64::try_from(event.deadline.as_millis()).unwrap_or(i64::MAX / 2);
     // Nobody may be waiting for the event to be taken.
-    let _ = event.taken.send(());
+    let _ = event.taken.send(Instant::now());
     let trace = Uuid::new_v4().simple().to_string();
     let headers = [
         ("content-type", "application/json".to_owned()),
@@ -460,7 +512,7 @@ impl RuntimeApi {
         match lock(&self.answers).remove(id) {
             Some(waiting) => {
                 // The test may have stopped waiting.
-                let _ = waiting.send(answer);
+                let _ = waiting.send((Instant::now(), answer));
                 accepted()
             }
             None => {
@@ -481,8 +533,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::poll::eventually;
 
@@ -515,6 +565,21 @@ mod tests {
             Ok(())
         });
         printed.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_start_and_an_invocation_have_their_times() {
+        let before = Instant::now();
+        let function = probe();
+        function.ready().await.unwrap();
+        let init = function.init_duration().unwrap();
+        assert!(!init.is_zero() && init <= before.elapsed(), "{init:?}");
+        let before = Instant::now();
+        let timed = function.start_invoke(&json!({}), DEADLINE).timed().await.unwrap();
+        assert!(!timed.took.is_zero() && timed.took <= before.elapsed(), "{:?}", timed.took);
+        assert_eq!(timed.answer["statusCode"], 200);
+        // Its second poll is not its start.
+        assert_eq!(function.init_duration().unwrap(), init);
     }
 
     #[tokio::test]

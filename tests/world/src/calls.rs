@@ -51,6 +51,9 @@ pub struct Call {
     pub body: Value,
     /// When it had been read.
     pub at: Timestamp,
+    /// When its answer was ready to be written, or it had ended otherwise.
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
     /// What was done to it, if anything.
     pub fault: Option<Fault>,
     /// How it ended.
@@ -131,6 +134,7 @@ impl Memory {
             headers: of_interest(headers),
             body: serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)),
             at: now(),
+            ended_at: None,
             fault: fault.clone(),
             outcome: Outcome::InFlight,
         });
@@ -211,6 +215,7 @@ impl Drop for OpenCall {
         let mut inner = self.memory.lock();
         if let Some(call) = inner.calls.iter_mut().rev().find(|call| call.id == self.id) {
             call.outcome = self.outcome;
+            call.ended_at = Some(now());
         }
     }
 }

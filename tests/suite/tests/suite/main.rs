@@ -15,5 +15,6 @@ mod limit;
 mod migrations;
 mod money;
 mod observe;
+mod prepared;
 mod status;
 mod support;

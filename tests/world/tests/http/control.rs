@@ -1,6 +1,6 @@
 //! The control routes, as a shell script or a test in another process uses them.
 
-use huntaze_world::{Call, Outcome, Provider, World};
+use huntaze_world::{Call, Fault, Outcome, Provider, World};
 use serde_json::{Value, json};
 
 use crate::{BOUND, Fixture, answer, ask};
@@ -65,6 +65,22 @@ async fn calls_are_listed_counted_released_and_forgotten_over_http() {
 
     fixture.client.delete(control("")).send().await.unwrap().error_for_status().unwrap();
     assert_eq!(answer(fixture.client.get(control("/calls/count"))).await.body, json!({ "count": 0 }));
+}
+
+#[tokio::test]
+async fn a_call_says_when_it_ended() {
+    let fixture = Fixture::start();
+    fixture.world.fault(Fault::Gate.on(Provider::Azure));
+    let request = ask("x");
+    let look = async {
+        let in_flight = fixture.world.wait_for_calls(1, BOUND).await.unwrap();
+        fixture.world.release();
+        in_flight[0].ended_at
+    };
+    let (_, before) = tokio::join!(answer(fixture.azure(&request)), look);
+    assert_eq!(before, None);
+    let call = &fixture.world.calls()[0];
+    assert!(call.ended_at.unwrap() >= call.at);
 }
 
 #[test]
