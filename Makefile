@@ -9,14 +9,15 @@ TOOLS := .tools/.cargo-deny@0.20.2 .tools/.cargo-machete@0.9.2
 
 VENV := .venv/.ready
 BUILD_VENV := .venv/.ready-build
+TEST_VENV := .venv/.ready-test
 STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test failures bench check advisories lint build compiler
+.PHONY: help run stop test test-rust test-stack test-api failures bench check advisories lint build compiler
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: $(VENV) ## Start and deploy everything on this machine, then follow the logs (DETACH=1: return once it serves).
 	@$(STACK) up $(if $(DETACH),--detach)
@@ -24,9 +25,18 @@ run: $(VENV) ## Start and deploy everything on this machine, then follow the log
 stop: ## End what `make run` started.
 	@if [ -x .venv/bin/python ]; then $(STACK) stop; else echo "nothing to stop"; fi
 
-test: compiler ## Build, then run every test beside private stores.
+test: test-stack test-rust test-api ## Build, then run every test beside private stores or a private stack.
+
+test-stack: $(VENV)
+	.venv/bin/python -m unittest discover tests/stack
+
+test-rust: compiler ## The Rust tests alone (ARGS: for cargo test).
 	cargo build --workspace
 	$(STACK) run-with-stores -- cargo test --workspace $(ARGS)
+
+test-api: compiler $(TEST_VENV) ## Only the tests of the deployed API: its metrics, and openapi.yaml by Schemathesis.
+	cargo build --workspace
+	$(STACK) run-with-stack -- tests/api/run
 
 failures: compiler ## Play every failure of a provider and write docs/failures.md anew.
 	cargo build --workspace
@@ -39,15 +49,17 @@ bench: compiler ## Measure campaigns-hybrid beside the least that a function can
 	cargo build -p huntaze-bench
 	$(STACK) run-with-stores -- target/debug/huntaze-bench
 
-check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, template.
+check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, and what `make lint` checks.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	.tools/bin/cargo-deny --workspace check bans licenses sources
 	.tools/bin/cargo-machete
 
-lint: $(VENV) ## Check template.yaml.
+lint: $(VENV) ## Check template.yaml, openapi.yaml and the Python code.
 	$(STACK) lint
+	.venv/bin/ruff format --check --quiet stack tests
+	.venv/bin/ruff check --quiet stack tests
 
 advisories: $(TOOLS) ## Hold the lock file against the advisory database (fetches it).
 	.tools/bin/cargo-deny --workspace check advisories
@@ -68,6 +80,10 @@ $(VENV): stack/requirements.txt
 
 $(BUILD_VENV): stack/requirements-build.txt $(VENV)
 	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check --requirement stack/requirements-build.txt
+	@touch $@
+
+$(TEST_VENV): stack/requirements-test.txt $(VENV)
+	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check --requirement stack/requirements-test.txt
 	@touch $@
 
 # Unoptimised: they build in two minutes and run for seconds. Another version has another mark and is built anew.

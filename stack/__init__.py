@@ -2,3 +2,6 @@
 
 # Of the CloudFormation stack, and so the first word of every function's name.
 STACK_NAME = "huntaze"
+
+# The route that says whether it serves.
+HEALTH = "/api/health/hybrid-orchestrator"

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pathlib
 import sys
 
 from stack.errors import StackError
@@ -15,12 +16,17 @@ def main() -> int:
     up.add_argument("--detach", action="store_true", help="return once it serves")
     commands.add_parser("stop", help="end what `up` started")
     with_stores = commands.add_parser("run-with-stores", help="run a command beside private stores")
-    with_stores.add_argument("argv", nargs="+", metavar="COMMAND")
-    collect = commands.add_parser("collect-logs", help="copy the functions' logs to .local/logs (started by `up`)")
+    with_stack = commands.add_parser("run-with-stack", help="run a command beside a private stack of what is built")
+    for beside in (with_stores, with_stack):
+        beside.add_argument("argv", nargs="+", metavar="COMMAND")
+    collect = commands.add_parser(
+        "collect-logs", help="copy the functions' logs, send their metrics (started by a stack)"
+    )
     collect.add_argument("url", help="the emulator")
+    collect.add_argument("folder", type=pathlib.Path, help="where the log goes")
     commands.add_parser("install-compiler", help="install what cargo needs, where it is missing")
     commands.add_parser("install-valgrind", help="install what `make bench` counts instructions with")
-    commands.add_parser("lint", help="check template.yaml")
+    commands.add_parser("lint", help="check template.yaml and openapi.yaml")
     _stay_local()
     try:
         return _run(parser.parse_args())
@@ -51,13 +57,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
             up.stop()
         case "run-with-stores":
-            from stack import with_stores
+            from stack import beside
 
-            return with_stores.run_with_stores(arguments.argv)
+            return beside.run_with_stores(arguments.argv)
+        case "run-with-stack":
+            from stack import beside
+
+            return beside.run_with_stack(arguments.argv)
         case "collect-logs":
             from stack import logs
 
-            logs.collect(arguments.url)
+            logs.collect(arguments.url, arguments.folder)
         case "install-compiler":
             from stack import install
 
@@ -70,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
             from stack import lint
 
             findings = lint.lint()
-            print("\n".join(findings) or "template.yaml: no findings")
+            print("\n".join(findings) or "no findings")
             return 1 if findings else 0
     return 0
 

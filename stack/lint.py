@@ -1,4 +1,6 @@
-"""Checks of template.yaml: cfn-lint, AWS's own SAM translation, and the schedules that neither looks into."""
+"""Checks of template.yaml: cfn-lint, AWS's own SAM translation, and the schedules that neither looks into; and of
+openapi.yaml.
+"""
 
 import pathlib
 import re
@@ -7,7 +9,7 @@ import sys
 
 from samtranslator.public.exceptions import InvalidDocumentException
 
-from stack import paths, template
+from stack import openapi, paths, template
 from stack.emulator import REGION
 
 _RATE = re.compile(r"rate\((?:1 (?:minute|hour|day)|(?:[2-9]|[1-9]\d+) (?:minutes|hours|days))\)")
@@ -27,8 +29,8 @@ _CRON_FIELDS = [
 
 
 def lint() -> list[str]:
-    """Everything that is wrong with the template."""
-    return [*_cfn_lint(), *_translation(), *_schedules()]
+    """Everything that is wrong with the template and with the API's description."""
+    return [*_cfn_lint(), *_translation(), *_schedules(), *openapi.faults()]
 
 
 def _cfn_lint() -> list[str]:
@@ -40,7 +42,7 @@ def _cfn_lint() -> list[str]:
 
 def _translation() -> list[str]:
     source = template.load(paths.TEMPLATE)
-    code = {logical_id: "s3://bucket/package.zip" for logical_id in template.functions(source)}
+    code = dict.fromkeys(template.functions(source), "s3://bucket/package.zip")
     try:
         template.expand_http_apis(template.translate(template.with_code(source, code), {}, REGION))
     except InvalidDocumentException as error:

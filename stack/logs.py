@@ -1,12 +1,13 @@
-"""The functions' logs, which the emulator keeps in CloudWatch Logs, and the log files of everything else."""
+"""The functions' logs and metrics, which the emulator keeps in CloudWatch, and the log files of everything else."""
 
 import pathlib
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from stack import STACK_NAME, emulator, paths
+from stack import STACK_NAME, emf, emulator
 
 _PREFIX = f"/aws/lambda/{STACK_NAME}-"
 _POLL_SECONDS = 0.5
@@ -14,19 +15,33 @@ _POLL_SECONDS = 0.5
 _PLATFORM = ("START RequestId:", "END RequestId:", "REPORT RequestId:")
 
 
-def collect(emulator_url: str) -> None:
-    """Copies what the functions write to a file for as long as this process runs."""
+def collect(emulator_url: str, folder: pathlib.Path) -> None:
+    """Copies what the functions write to a file, and puts the metrics in it, for as long as this process runs."""
     client = emulator.client("logs", emulator_url)
+    cloudwatch = emulator.client("cloudwatch", emulator_url)
     since: dict[str, int] = {}
-    with (paths.LOGS / "functions.log").open("a", buffering=1) as output:
+    with (folder / "functions.log").open("a", buffering=1) as output:
         while True:
             try:
                 for group in _groups(client):
-                    for message in _new_messages(client, group, since):
-                        output.write(f"{group.removeprefix(_PREFIX)} {message}\n")
+                    messages = _new_messages(client, group, since)
+                    function = group.removeprefix(_PREFIX)
+                    output.writelines(f"{function} {message}\n" for message in messages)
+                    emf.send(cloudwatch, _metrics(function, messages, output))
             except (BotoCoreError, ClientError) as error:
-                output.write(f"logs are late: {error}\n")
+                output.write(f"logs or metrics are missing: {error}\n")
             time.sleep(_POLL_SECONDS)
+
+
+def _metrics(function: str, messages: list[str], output: TextIO) -> list[emf.Datum]:
+    """Those of all messages; a malformed one is said and left out."""
+    data = []
+    for message in messages:
+        try:
+            data += emf.parse(message)
+        except emf.MalformedError as fault:
+            output.write(f"{function} wrote malformed metrics, which are left out: {fault}\n")
+    return data
 
 
 def _groups(client) -> list[str]:

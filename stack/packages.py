@@ -4,6 +4,7 @@ import hashlib
 import os
 import pathlib
 import subprocess
+import tempfile
 import zipfile
 
 from stack import paths
@@ -20,17 +21,20 @@ def package(binary: str) -> pathlib.Path:
     built = source.stat().st_mtime_ns
     if not target.exists() or target.stat().st_mtime_ns != built:
         paths.PACKAGES.mkdir(parents=True, exist_ok=True)
-        _make(source, target)
-        os.utime(target, ns=(built, built))
+        _make(source, target, built)
     return target
 
 
-def _make(source: pathlib.Path, target: pathlib.Path) -> None:
-    stripped = target.with_suffix(".bootstrap")
-    subprocess.run(["strip", "-o", stripped, source], check=True)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.write(stripped, "bootstrap")
-    stripped.unlink()
+def _make(source: pathlib.Path, target: pathlib.Path, built: int) -> None:
+    # Apart and then moved: `make run` and `make test` of one clone may both be packing.
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        stripped = pathlib.Path(folder) / "bootstrap"
+        subprocess.run(["strip", "-o", stripped, source], check=True)
+        packed = pathlib.Path(folder) / target.name
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.write(stripped, "bootstrap")
+        os.utime(packed, ns=(built, built))
+        packed.replace(target)
 
 
 def digest(package_file: pathlib.Path) -> str:

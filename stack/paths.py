@@ -6,10 +6,12 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "template.yaml"
+OPENAPI = ROOT / "openapi.yaml"
 SEED = ROOT / "stack" / "seed.sql"
 
 LOCAL = ROOT / ".local"
 LOGS = LOCAL / "logs"
+TEST_LOGS = LOCAL / "test-logs"
 PACKAGES = LOCAL / "packages"
 ENV_FILE = LOCAL / "stack.env"
 STATE_FILE = LOCAL / "state.json"

@@ -34,6 +34,7 @@ _SECRETS = [
     "SERVICE_JWT_AUDIENCE",
     "OPENAI_ORG_ID",
     # No secrets, but knobs that the template does not have.
+    "API_RATE_LIMIT_PER_MINUTE",
     "AZURE_OPENAI_MODEL",
     "AZURE_TIMEOUT_MS",
     "OPENAI_TIMEOUT_MS",

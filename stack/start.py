@@ -1,66 +1,68 @@
-"""From nothing to a stack that serves."""
+"""From nothing but built binaries to a stack that serves."""
 
-import os
-import shutil
+import dataclasses
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from stack import deploy, emulator, install, net, paths, processes, session, settings, stores
+from stack import HEALTH, deploy, emulator, net, paths, session, settings, stores
 from stack.errors import StackError
 from stack.processes import Launcher
-from stack.state import State
-from stack.up import HEALTH
 
 _USER_ID = "demo-creator"
 _ADMIN_ID = "demo-admin"
 
-# Where these are taken, any free port does.
-_EMULATOR_PORT = 4566
-_WORLD_PORT = 4010
-_POSTGRES_PORT = 15432
-_REDIS_PORT = 16379
-
 _Result = TypeVar("_Result")
 
 
-def start(current: State) -> tuple[dict[str, str], str]:
-    """Returns the variables of `.local/stack.env`, and a line that says which providers are called."""
-    install.install_missing()
-    _step("building", _build)
-    shutil.rmtree(paths.LOGS, ignore_errors=True)
-    paths.LOGS.mkdir()
-    current.folder = paths.new_folder()
-    current.save()
-    launcher = Launcher(current.folder, paths.LOGS, remember=current.add)
+@dataclasses.dataclass(frozen=True)
+class Ports:
+    """Where a port is wanted and taken, or none is wanted, any free one does."""
 
-    database_url = _step("starting PostgreSQL", lambda: stores.start_postgres(launcher, _POSTGRES_PORT))
-    redis_url = _step("starting Redis", lambda: stores.start_redis(launcher, _REDIS_PORT))
-    aws_url = _step("starting the AWS emulator", lambda: emulator.start(launcher, _EMULATOR_PORT, enforce_iam=True))
-    launcher.start("collector", [sys.executable, "-m", "stack", "collect-logs", aws_url], cwd=paths.ROOT)
-    world_url = _step("starting tests/world", lambda: _start_world(launcher))
+    postgres: int | None = None
+    redis: int | None = None
+    emulator: int | None = None
+    world: int | None = None
 
-    own = settings.read(os.environ, world_url)
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A stack that serves: the variables that a client needs, and a line that says which providers are called."""
+
+    variables: dict[str, str]
+    providers: str
+
+
+def start(launcher: Launcher, ports: Ports, environment: Mapping[str, str], session_secret: str) -> Running:
+    """Starts everything through the launcher and deploys the template as the environment says."""
+    database_url = step("starting PostgreSQL", lambda: stores.start_postgres(launcher, ports.postgres))
+    redis_url = step("starting Redis", lambda: stores.start_redis(launcher, ports.redis))
+    aws_url = step("starting the AWS emulator", lambda: emulator.start(launcher, ports.emulator, enforce_iam=True))
+    collect = [sys.executable, "-m", "stack", "collect-logs", aws_url, str(launcher.logs)]
+    launcher.start("collector", collect, cwd=paths.ROOT)
+    world_url = step("starting tests/world", lambda: _start_world(launcher, ports.world))
+
+    own = settings.read(environment, world_url)
     stores_and_sessions = {
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
-        "NEXTAUTH_SECRET": _session_secret(),
+        "NEXTAUTH_SECRET": session_secret,
     }
     secret_arn = deploy.create_secret(aws_url, stores_and_sessions | own.secrets)
     parameters = own.parameters | {"SecretsArn": secret_arn}
-    outputs = _step("deploying template.yaml", lambda: deploy.deploy(aws_url, parameters))
+    outputs = step("deploying template.yaml", lambda: deploy.deploy(aws_url, parameters))
     _seed(database_url)
 
     api_url = f"{aws_url}/_aws/execute-api/{outputs['HttpApiId']}"
-    _step("waiting for its health", lambda: _await_health(api_url + HEALTH))
-    tokens = _tokens(stores_and_sessions["NEXTAUTH_SECRET"])
-    variables = {"API_URL": api_url, **tokens, **emulator.variables(aws_url), **stores_and_sessions}
-    return {**variables, "WORLD_URL": world_url}, own.providers
+    step("waiting for its health", lambda: _await_health(api_url + HEALTH, launcher))
+    variables = {"API_URL": api_url, **_tokens(session_secret), **emulator.variables(aws_url), **stores_and_sessions}
+    return Running({**variables, "WORLD_URL": world_url}, own.providers)
 
 
-def _step(what: str, action: Callable[[], _Result]) -> _Result:
+def step(what: str, action: Callable[[], _Result]) -> _Result:
+    """Says what is being done and how long it took."""
     begun = time.monotonic()
     print(f"▸ {what} …", flush=True)
     result = action()
@@ -68,31 +70,18 @@ def _step(what: str, action: Callable[[], _Result]) -> _Result:
     return result
 
 
-def _build() -> None:
-    if processes.run(["cargo", "build", "--workspace"], cwd=paths.ROOT) != 0:
-        raise StackError("the build failed")
-
-
-def _start_world(launcher: Launcher) -> str:
-    port = net.free_port(_WORLD_PORT)
+def _start_world(launcher: Launcher, port: int | None) -> str:
+    port = net.free_port(port)
     process = launcher.start("world", [str(paths.BINARIES / "huntaze-world"), "--listen", f"{net.HOST}:{port}"])
     net.wait_until(lambda: net.accepts(port), "tests/world", 15, process.alive)
     return f"http://{net.HOST}:{port}"
 
 
-def _await_health(url: str) -> None:
+def _await_health(url: str, launcher: Launcher) -> None:
     try:
         net.wait_until(lambda: net.answers(url, 10), url, 60)
     except StackError as error:
-        raise StackError(f"{error}\n{net.fault(url, 10)}\nlogs are in .local/logs") from None
-
-
-def _session_secret() -> str:
-    """Kept over restarts, so that a token that was pasted somewhere goes on working."""
-    if not paths.SESSION_SECRET_FILE.exists():
-        paths.SESSION_SECRET_FILE.touch(mode=0o600)
-        paths.SESSION_SECRET_FILE.write_text(os.urandom(32).hex())
-    return paths.SESSION_SECRET_FILE.read_text()
+        raise StackError(f"{error}\n{net.fault(url, 10)}\nlogs are in {launcher.logs}") from None
 
 
 def _tokens(secret: str) -> dict[str, str]:

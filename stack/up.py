@@ -2,15 +2,16 @@
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
 
-from stack import net, paths, processes, signals, state
+from stack import HEALTH, install, net, paths, processes, signals, state
 from stack.errors import StackError
+from stack.processes import Launcher
 from stack.state import State
 
-HEALTH = "/api/health/hybrid-orchestrator"
 _BRIEF = '{"type":"content_planning","platforms":["onlyfans"],"data":{"theme":"summer","tone":"playful"}}'
 
 
@@ -64,9 +65,30 @@ def _start(current: State) -> None:
     # Here and not above: SAM's translator takes two seconds to import, which a stack that runs already can do without.
     from stack import start
 
-    variables, providers = start.start(current)
-    _write_env(variables)
-    _announce(variables, providers)
+    install.install_missing()
+    start.step("building", _build)
+    shutil.rmtree(paths.LOGS, ignore_errors=True)
+    paths.LOGS.mkdir()
+    current.folder = paths.new_folder()
+    current.save()
+    launcher = Launcher(current.folder, paths.LOGS, remember=current.add)
+    ports = start.Ports(postgres=15432, redis=16379, emulator=4566, world=4010)
+    running = start.start(launcher, ports, os.environ, _session_secret())
+    _write_env(running.variables)
+    _announce(running.variables, running.providers)
+
+
+def _build() -> None:
+    if processes.run(["cargo", "build", "--workspace"], cwd=paths.ROOT) != 0:
+        raise StackError("the build failed")
+
+
+def _session_secret() -> str:
+    """Kept over restarts, so that a token that was pasted somewhere goes on working."""
+    if not paths.SESSION_SECRET_FILE.exists():
+        paths.SESSION_SECRET_FILE.touch(mode=0o600)
+        paths.SESSION_SECRET_FILE.write_text(os.urandom(32).hex())
+    return paths.SESSION_SECRET_FILE.read_text()
 
 
 def _runs(before: State) -> bool:

@@ -34,9 +34,11 @@ impl App {
         let named = call.parameter("userId")?.map(UserId::parse).transpose();
         let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
         let owner = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+        // Read beside `workflowId` too: a parameter that is wrong is said, also where it is not needed.
+        let query = list_query(owner, call)?;
         match call.parameter("workflowId")? {
             Some(id) => self.one(principal, id).await,
-            None => self.list(owner, call).await,
+            None => self.list(&query).await,
         }
     }
 
@@ -49,17 +51,20 @@ impl App {
         serde_json::to_value(view).map_err(|e| Problem::internal(&e))
     }
 
-    async fn list(&self, owner: &UserId, call: &Call) -> Result<Value, Problem> {
-        let query = ListQuery {
-            user: owner.clone(),
-            status: call.parameter("status")?.map(read_status).transpose()?,
-            after: call.parameter("cursor")?.map(read_cursor).transpose()?,
-            limit: call.parameter("limit")?.map_or(Ok(DEFAULT_LIMIT), read_limit)?,
-        };
-        let page = status::list(&self.database, &query).await.map_err(|e| Problem::internal(&e))?;
+    async fn list(&self, query: &ListQuery) -> Result<Value, Problem> {
+        let page = status::list(&self.database, query).await.map_err(|e| Problem::internal(&e))?;
         let next = page.next.map(|(at, id)| BASE64.encode(format!("{at} {id}")));
         Ok(json!({"workflows": page.workflows, "summary": page.summary, "nextCursor": next}))
     }
+}
+
+fn list_query(owner: &UserId, call: &Call) -> Result<ListQuery, Problem> {
+    Ok(ListQuery {
+        user: owner.clone(),
+        status: call.parameter("status")?.map(read_status).transpose()?,
+        after: call.parameter("cursor")?.map(read_cursor).transpose()?,
+        limit: call.parameter("limit")?.map_or(Ok(DEFAULT_LIMIT), read_limit)?,
+    })
 }
 
 fn read_status(text: &str) -> Result<WorkflowStatus, Problem> {

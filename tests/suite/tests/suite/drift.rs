@@ -1,10 +1,16 @@
-//! What stands in several places says the same in each: folders, template, events, layers.
+//! What stands in several places says the same in each: folders, template, openapi.yaml, events, error types, layers.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use huntaze_domain::error::ErrorCode;
+use huntaze_domain::ids::MAX_ID_BYTES;
+use huntaze_domain::intent::MAX_PLATFORMS;
+use huntaze_lambda::problem::status_and_title;
+use huntaze_tests::load_event;
+use serde_json::Value;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -15,31 +21,177 @@ fn folders(path: &str) -> Result<BTreeSet<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
+/// The functions of the template: each one's binary and its events.
+fn deployed() -> Result<Vec<(String, yaml_serde::Value)>> {
+    let template: yaml_serde::Value = yaml_serde::from_str(&fs::read_to_string(root().join("template.yaml"))?)?;
+    let resources = template["Resources"].as_mapping().context("a template without resources")?;
+    let functions = resources.values().filter(|resource| resource["Type"] == "AWS::Serverless::Function");
+    functions
+        .map(|function| {
+            let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str().context("a function's binary")?;
+            Ok((binary.to_owned(), function["Properties"]["Events"].clone()))
+        })
+        .collect()
+}
+
 /// Function, method and path of every HTTP route of the template.
 pub(crate) fn routes() -> Result<Vec<(String, String, String)>> {
-    let template = fs::read_to_string(root().join("template.yaml"))?;
-    let (mut function, mut routes) = (String::new(), Vec::new());
-    for line in template.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("BuildProperties: {Binary: ") {
-            function = name.trim_end_matches('}').to_owned();
-        } else if let Some((_, route)) = line.split_once("ApiId: !Ref HttpApi, Method: ") {
-            let (method, path) =
-                route.trim_end_matches('}').split_once(", Path: ").context("a route without a path")?;
-            routes.push((function.clone(), method.to_owned(), path.to_owned()));
+    let mut routes = Vec::new();
+    for (function, events) in deployed()? {
+        let events = events.as_mapping().into_iter().flat_map(|events| events.values());
+        for event in events.filter(|event| event["Type"] == "HttpApi") {
+            let text = |name: &str| event["Properties"][name].as_str().map(str::to_owned).context("a route");
+            routes.push((function.clone(), text("Method")?, text("Path")?));
         }
     }
     Ok(routes)
+}
+
+/// `METHOD path` of every HTTP route of the template.
+fn route_keys() -> Result<BTreeSet<String>> {
+    Ok(routes()?.into_iter().map(|(_, method, path)| format!("{method} {path}")).collect())
+}
+
+fn openapi() -> Result<Value> {
+    Ok(yaml_serde::from_str(&fs::read_to_string(root().join("openapi.yaml"))?)?)
+}
+
+/// `METHOD path` of every operation of openapi.yaml, with the operation.
+fn operations(openapi: &Value) -> Result<Vec<(String, &Value)>> {
+    let mut operations = Vec::new();
+    for (path, methods) in openapi["paths"].as_object().context("no paths")? {
+        for (method, operation) in methods.as_object().context("no methods")? {
+            operations.push((format!("{} {path}", method.to_uppercase()), operation));
+        }
+    }
+    Ok(operations)
+}
+
+/// The value itself, or what it refers to.
+fn resolved<'a>(openapi: &'a Value, value: &'a Value) -> &'a Value {
+    let target = value["$ref"].as_str().and_then(|reference| openapi.pointer(reference.trim_start_matches('#')));
+    target.unwrap_or(value)
+}
+
+/// The texts of a list.
+fn texts(list: &Value) -> BTreeSet<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 #[test]
 fn every_function_is_in_the_template_and_has_events() -> Result<()> {
     let functions = folders("functions")?;
     assert_eq!(folders("events")?, functions);
-    let template = fs::read_to_string(root().join("template.yaml"))?;
-    let binaries =
-        template.lines().filter_map(|line| line.trim().strip_prefix("BuildProperties: {Binary: ")?.strip_suffix('}'));
-    let deployed: BTreeSet<_> = binaries.map(|name| name.trim().to_owned()).collect();
-    assert_eq!(deployed, functions);
+    assert_eq!(deployed()?.into_iter().map(|(binary, _)| binary).collect::<BTreeSet<_>>(), functions);
+    Ok(())
+}
+
+#[test]
+fn the_openapi_document_has_every_route_and_no_other() -> Result<()> {
+    let openapi = openapi()?;
+    let documented: BTreeSet<_> = operations(&openapi)?.into_iter().map(|(key, _)| key).collect();
+    assert!(!documented.is_empty());
+    assert_eq!(documented, route_keys()?);
+    assert_eq!(openapi["info"]["version"], env!("CARGO_PKG_VERSION"));
+    Ok(())
+}
+
+#[test]
+fn every_route_has_an_event_and_every_http_event_is_of_its_functions_route() -> Result<()> {
+    let routes = routes()?;
+    let mut shown = BTreeSet::new();
+    for function in folders("events")? {
+        for case in folders(&format!("events/{function}"))? {
+            let event = load_event(&format!("{function}/{case}"))?;
+            let http = &event["requestContext"]["http"];
+            let (Some(method), Some(path)) = (http["method"].as_str(), http["path"].as_str()) else { continue };
+            let route = (function.clone(), method.to_owned(), path.to_owned());
+            assert!(routes.contains(&route), "{function}/{case}: {method} {path}");
+            let key = format!("{method} {path}");
+            for stated in [&event["routeKey"], &event["requestContext"]["routeKey"]] {
+                assert_eq!(stated, &key, "{function}/{case}");
+            }
+            shown.insert(key);
+        }
+    }
+    assert_eq!(shown, route_keys()?);
+    Ok(())
+}
+
+#[test]
+fn what_the_events_are_answered_with_is_documented() -> Result<()> {
+    let openapi = openapi()?;
+    let operations = operations(&openapi)?;
+    for (function, case, status) in crate::events::EXPECTED {
+        let event = load_event(&format!("{function}/{case}.json"))?;
+        let Some((key, operation)) = operations.iter().find(|(key, _)| event["routeKey"] == **key) else { continue };
+        let status = status.to_string();
+        assert!(operation["responses"].get(&status).is_some(), "{key} does not document {status} ({function}/{case})");
+    }
+    Ok(())
+}
+
+/// Error types that no route answers yet.
+const UNANSWERED: &[&str] = &["onlyfans_api_error"];
+
+#[test]
+fn the_openapi_document_has_every_error_type_under_its_status() -> Result<()> {
+    let openapi = openapi()?;
+    let codes: BTreeSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(texts(&openapi["components"]["schemas"]["ErrorCode"]["enum"]), codes);
+
+    let mut answered = BTreeSet::new();
+    for (key, operation) in operations(&openapi)? {
+        for (status, response) in operation["responses"].as_object().context("no responses")? {
+            let problem = &resolved(&openapi, response)["content"]["application/problem+json"]["schema"];
+            if problem.is_null() {
+                continue;
+            }
+            assert_eq!(problem["allOf"][0]["$ref"], "#/components/schemas/Problem", "{key} {status}");
+            let members = &problem["allOf"][1]["properties"];
+            assert_eq!(members["status"]["const"].to_string(), *status, "{key}");
+            let documented = texts(&members["code"]["enum"]);
+            assert!(!documented.is_empty(), "{key} {status}");
+            for code in ErrorCode::ALL.iter().filter(|code| documented.contains(code.as_str())) {
+                assert_eq!(status_and_title(*code).0.as_str(), status, "{key}: {}", code.as_str());
+                answered.insert(code.as_str());
+            }
+        }
+    }
+    assert_eq!(codes.difference(&answered).copied().collect::<Vec<_>>(), UNANSWERED);
+    Ok(())
+}
+
+#[test]
+fn every_route_with_a_session_documents_what_the_edge_answers() -> Result<()> {
+    let edge = [
+        ErrorCode::InvalidRequest,
+        ErrorCode::Unauthenticated,
+        ErrorCode::Forbidden,
+        ErrorCode::RateLimitExceeded,
+        ErrorCode::Internal,
+    ];
+    let openapi = openapi()?;
+    for (key, operation) in operations(&openapi)? {
+        if operation["security"].as_array().is_some_and(Vec::is_empty) {
+            continue;
+        }
+        for code in edge {
+            let (status, _) = status_and_title(code);
+            assert!(operation["responses"].get(status.as_str()).is_some(), "{key} does not document {status}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_openapi_document_has_the_limits_of_the_code() -> Result<()> {
+    let openapi = openapi()?;
+    let schemas = &openapi["components"]["schemas"];
+    assert_eq!(schemas["CampaignRequest"]["properties"]["platforms"]["maxItems"], MAX_PLATFORMS);
+    assert_eq!(schemas["CampaignRequest"]["properties"]["userId"]["maxLength"], MAX_ID_BYTES);
+    assert_eq!(schemas["Id"]["maxLength"], MAX_ID_BYTES);
+    assert_eq!(openapi["components"]["parameters"]["IdempotencyKey"]["schema"]["maxLength"], MAX_ID_BYTES);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use huntaze_tests::{App, Response, load_event};
 
 /// What each event is answered with; 0 where the function has no HTTP status.
-const EXPECTED: &[(&str, &str, u16)] = &[
+pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
     ("campaigns-hybrid", "another_users_id", 403),
     ("campaigns-hybrid", "campaign_execution", 200),
     ("campaigns-hybrid", "content_planning", 200),

@@ -101,6 +101,9 @@ async fn a_faulty_query_is_told_which_parameter() -> Result<()> {
         let response = status.http(list("ana").query(name, value)).await?;
         assert_eq!((response.status, &response.body["errors"][0]["pointer"]), (400, &json!(name)), "{}", response.body);
     }
+    // Also where the parameter is not needed.
+    let response = status.http(status_of("ana", "wf_none").query("limit", "0")).await?;
+    assert_eq!(response.status, 400, "{}", response.body);
     Ok(())
 }
 
