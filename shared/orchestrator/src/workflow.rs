@@ -124,7 +124,7 @@ pub struct WorkflowError {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Value>,
     /// Seconds until a provider wants to be asked again, where it said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "retryAfter", skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
 }
 

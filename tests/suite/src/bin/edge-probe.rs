@@ -17,6 +17,11 @@ impl Route for Http {
         match call.path.as_str() {
             "/panic" => panics(&String::from_utf8_lossy(&call.body)),
             "/fail" => Err(Problem::internal(&io::Error::other("as told"))),
+            "/panic-behind" => {
+                let words = String::from_utf8_lossy(&call.body).into_owned();
+                call.afterwards(async move { panics(&words) });
+                Ok(Reply::ok(json!({"success": true})))
+            }
             "/fallbacks" => {
                 metrics::fallbacks(&call.origin(), 2);
                 Ok(Reply::ok(json!({"success": true})))

@@ -133,6 +133,26 @@ async fn a_panic_is_a_clean_500_and_one_entry_that_says_where_but_not_what() -> 
 }
 
 #[tokio::test]
+async fn a_panic_behind_an_answer_is_one_entry_of_its_request_and_no_other_requests_matter() -> Result<()> {
+    let probe = probe(&[])?;
+    let words = "a fan's secret words";
+    let request = || Request::post("/panic-behind").header("x-request-id", "req-behind").body(words);
+    assert_eq!(probe.function.http(request()).await?.status, 200);
+    assert_eq!(probe.function.http(Request::get("/")).await?.status, 200);
+    let logs = eventually(BOUND, async || {
+        let logs = probe.function.logs();
+        ensure!(logs.matches("\"Requests\"").count() == 2, "{logs}");
+        Ok(logs)
+    });
+    let logs = logs.await?;
+    let lines: Vec<Value> = logs.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let entries = errors(&lines);
+    assert_eq!((entries.len(), &entries[0]["request"]), (1, &json!("req-behind")), "{logs}");
+    assert!(text(&entries[0]["location"]).contains("edge-probe.rs:") && !logs.contains("secret words"), "{logs}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_fault_of_ours_is_logged_once_with_its_cause_and_not_told() -> Result<()> {
     // Also where only errors are logged, an entry names its request.
     let mut probe = probe(&[("LOG_LEVEL", "error")])?;
