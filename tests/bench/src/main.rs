@@ -104,16 +104,9 @@ fn invocations(report: &mut Report, starts: &Starts, rounds: &Rounds, (hello, hy
         Some(Target::new("p50 ≤ 4 ms", warm.overhead.median() <= Duration::from_millis(4))),
     );
     report.row("– the same, every connection watched", "", watched.overhead.spread(), "", None);
-    report.row("– – of it PostgreSQL, round trips included", "", watched.postgresql.spread(), "", None);
-    report.row("– – of it DynamoDB's emulator", "", watched.dynamodb.spread(), "", None);
-    report.row(
-        "– – without the emulator",
-        "",
-        watched.overhead_without_dynamodb.spread(),
-        "",
-        Some(Target::new("p50 ≤ 4 ms", watched.overhead_without_dynamodb.median() <= Duration::from_millis(4))),
-    );
+    report.row("– – of it the stores' round trips", "", watched.stores.spread(), "", None);
     report.row("– – without any round trip: the function and the Runtime API", "", watched.own.spread(), "", None);
+    report.row("behind the answer: the ledger, in DynamoDB's emulator", "", watched.behind.spread(), "", None);
     report.row("CPU of a warm invocation", ms(base.cpu), ms(warm.cpu), ratio(warm.cpu, base.cpu), None);
     report.row(
         "instructions of a warm invocation",
@@ -142,19 +135,19 @@ fn footprint(report: &mut Report, setting: &Setting, rounds: &Rounds) -> anyhow:
     Ok(())
 }
 
-/// What a warm invocation waits for: one wave before the provider's call; behind it the settlement, then its projection.
+/// What a warm invocation waits for: one wave before the provider's call, and one that settles it.
 fn round_trips(opening: &str, watched: &Watched) -> String {
-    let waves = &watched.waves;
+    let waves = &watched.typical.waited_for;
     let at = waves.iter().position(|wave| wave.iter().any(|trip| trip.server == PROVIDER)).unwrap_or(waves.len());
     let (before, after) = (&waves[..at], waves.get(at + 1..).unwrap_or_default());
     let trips = |waves: &[Vec<_>]| waves.iter().map(Vec::len).sum::<usize>();
-    let verdict = if before.len() == 1 && after.len() <= 2 { "✓" } else { "✗" };
+    let verdict = if before.len() == 1 && after.len() == 1 { "✓" } else { "✗" };
     let (alike, all) = watched.alike;
     format!(
-        "Round trips of the initialisation: {opening}.\n\
-         Round trips of a warm invocation: {} ({alike} of {all} alike).\n\
-         Before the provider's call: {} in {} wave(s); after it: {} in {} wave(s). Target: one wave before it, two after it {verdict}",
-        shape(waves),
+        "Round trips of the initialisation: {opening}.\n\n\
+         Round trips of a warm invocation: {} ({alike} of {all} alike).\n\n\
+         Before the provider's call: {} in {} wave(s); between it and the answer: {} in {} wave(s). Target: one wave each {verdict}",
+        watched.typical.shape(),
         trips(before),
         before.len(),
         trips(after),

@@ -7,7 +7,7 @@ use huntaze_tests::Function;
 use huntaze_world::World;
 
 use crate::process::{cpu, peak_memory};
-use crate::setting::{DYNAMODB, POSTGRESQL, PROVIDER, Setting};
+use crate::setting::{PROVIDER, Setting};
 use crate::stats::Sample;
 use crate::subject::Subject;
 use crate::wire::{RoundTrip, shape, waited, waves};
@@ -81,7 +81,7 @@ async fn start(setting: &Setting, subject: &Subject) -> anyhow::Result<Start> {
     let function = subject.start().await?;
     let (init, init_cpu) = (function.init_duration().context("not started")?, cpu(function.pid())?);
     let opening = setting.round_trips();
-    let first = subject.ask(&function).await?;
+    let first = subject.ask(&function).await?.took;
     let first_cpu = cpu(function.pid())?.saturating_sub(init_cpu);
     let first_overhead = first.saturating_sub(providers_time(&setting.app.world).into_iter().sum());
     function.kill().await?;
@@ -128,18 +128,33 @@ pub(crate) struct Warm {
 pub(crate) struct Watched {
     /// Without the provider's round trips.
     pub(crate) overhead: Sample,
-    /// Without DynamoDB's as well.
-    pub(crate) overhead_without_dynamodb: Sample,
-    /// DynamoDB's share.
-    pub(crate) dynamodb: Sample,
-    /// PostgreSQL's share.
-    pub(crate) postgresql: Sample,
+    /// The stores' share: the time that one of their round trips was under way.
+    pub(crate) stores: Sample,
     /// Without any round trip: the function's own time, and the Runtime API's.
     pub(crate) own: Sample,
-    /// The waves of a typical one.
-    pub(crate) waves: Vec<Vec<RoundTrip>>,
+    /// What is done behind the answer.
+    pub(crate) behind: Sample,
+    /// A typical one.
+    pub(crate) typical: Seen,
     /// How many of them all had this shape.
     pub(crate) alike: (usize, usize),
+}
+
+/// One watched invocation.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    took: Duration,
+    /// The waves that begin before the answer is there.
+    pub(crate) waited_for: Waves,
+    /// Those that begin behind it.
+    pub(crate) behind: Waves,
+}
+
+impl Seen {
+    /// `PostgreSQL ∥ Redis → provider → PostgreSQL → answer → DynamoDB`
+    pub(crate) fn shape(&self) -> String {
+        format!("{} → answer → {}", shape(&self.waited_for), shape(&self.behind))
+    }
 }
 
 /// Asks all subjects in turn.
@@ -159,8 +174,9 @@ pub(crate) async fn rounds(setting: &Setting) -> anyhow::Result<Rounds> {
         hello.ask(world).await?;
         direct.ask(world).await?;
         setting.round_trips();
-        let took = tapped.subject.ask(&tapped.function).await?;
-        watched.push((took, waves(setting.round_trips())));
+        let asked = tapped.subject.ask(&tapped.function).await?;
+        let (waited_for, behind) = setting.round_trips().into_iter().partition(|trip| trip.begun < asked.at);
+        watched.push(Seen { took: asked.took, waited_for: waves(waited_for), behind: waves(behind) });
     }
     Ok(Rounds { hello: hello.end()?, direct: direct.end()?, watched: watch(watched)? })
 }
@@ -186,7 +202,7 @@ impl<'a> Turn<'a> {
 
     async fn ask(&mut self, world: &World) -> anyhow::Result<()> {
         world.reset();
-        let took = self.subject.ask(&self.function).await?;
+        let took = self.subject.ask(&self.function).await?.took;
         self.took.push(took);
         self.overhead.push(took.saturating_sub(providers_time(world).into_iter().sum()));
         Ok(())
@@ -202,29 +218,21 @@ impl<'a> Turn<'a> {
 
 type Waves = Vec<Vec<RoundTrip>>;
 
-fn watch(invocations: Vec<(Duration, Waves)>) -> anyhow::Result<Watched> {
-    let (typical, alike) = most_frequent(invocations.iter().map(|(_, waves)| shape(waves)).collect());
-    let all = invocations.len();
-    let share = |waves: &Waves, of: &str| -> Duration {
-        waves.iter().flatten().filter(|trip| trip.server == of).map(RoundTrip::duration).sum()
+fn watch(invocations: Vec<Seen>) -> anyhow::Result<Watched> {
+    let (shape, alike) = most_frequent(invocations.iter().map(Seen::shape).collect());
+    let typical = invocations.iter().find(|seen| seen.shape() == shape).cloned().context("none")?;
+    let provider = |seen: &Seen| -> Duration {
+        let trips = seen.waited_for.iter().flatten().filter(|trip| trip.server == PROVIDER);
+        trips.map(RoundTrip::duration).sum()
     };
-    let sample = |rest: &dyn Fn(Duration, &Waves) -> Duration| -> Sample {
-        invocations.iter().map(|(took, waves)| rest(*took, waves)).collect()
-    };
-    let overhead = |took: Duration, waves: &Waves| took.saturating_sub(share(waves, PROVIDER));
+    let sample = |of: &dyn Fn(&Seen) -> Duration| -> Sample { invocations.iter().map(of).collect() };
     Ok(Watched {
-        overhead: sample(&overhead),
-        overhead_without_dynamodb: sample(&|took, waves| overhead(took, waves).saturating_sub(share(waves, DYNAMODB))),
-        dynamodb: sample(&|_, waves| share(waves, DYNAMODB)),
-        postgresql: sample(&|_, waves| share(waves, POSTGRESQL)),
-        own: sample(&|took, waves| took.saturating_sub(waited(waves))),
-        waves: invocations
-            .iter()
-            .map(|(_, waves)| waves)
-            .find(|waves| shape(waves) == typical)
-            .cloned()
-            .context("none")?,
-        alike: (alike, all),
+        overhead: sample(&|seen| seen.took.saturating_sub(provider(seen))),
+        stores: sample(&|seen| waited(&seen.waited_for).saturating_sub(provider(seen))),
+        own: sample(&|seen| seen.took.saturating_sub(waited(&seen.waited_for))),
+        behind: sample(&|seen| waited(&seen.behind)),
+        typical,
+        alike: (alike, invocations.len()),
     })
 }
 

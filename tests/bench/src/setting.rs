@@ -16,11 +16,6 @@ use crate::wire::{RoundTrip, Tap};
 
 /// The name of the provider's tap.
 pub(crate) const PROVIDER: &str = "provider";
-/// The name of PostgreSQL's tap.
-pub(crate) const POSTGRESQL: &str = "PostgreSQL";
-/// The name of DynamoDB's tap.
-pub(crate) const DYNAMODB: &str = "DynamoDB";
-
 /// Everything that is measured, and what it talks to.
 pub(crate) struct Setting {
     /// World and stores.
@@ -40,7 +35,8 @@ pub(crate) struct Setting {
 impl Setting {
     /// Starts the world, makes stores, and opens the ways to them. Files go to `folder`.
     pub(crate) async fn new(folder: &Path) -> anyhow::Result<Self> {
-        let app = App::start().await?;
+        // More than is asked here.
+        let app = App::start().await?.set("API_RATE_LIMIT_PER_MINUTE", "100000");
         let brief = json!({
             "type": "content_planning",
             "platforms": ["onlyfans"],
@@ -73,9 +69,9 @@ impl Setting {
 async fn tap(subject: &Subject) -> anyhow::Result<(Vec<Tap>, Subject)> {
     let (mut taps, mut tapped) = (Vec::new(), subject.clone());
     for (server, variable, read_as) in [
-        (POSTGRESQL, "DATABASE_URL", "DATABASE_URL"),
+        ("PostgreSQL", "DATABASE_URL", "DATABASE_URL"),
         ("Redis", "REDIS_URL", "REDIS_URL"),
-        (DYNAMODB, "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
+        ("DynamoDB", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
         (PROVIDER, "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_ENDPOINT"),
         (PROVIDER, "OPENAI_BASE_URL", "OPENAI_BASE_URL"),
     ] {

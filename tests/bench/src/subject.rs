@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use huntaze_tests::runtime::GATEWAY_DEADLINE;
+use huntaze_tests::runtime::{GATEWAY_DEADLINE, Timed};
 use huntaze_tests::{Function, Request};
 
 /// A function with its environment and the request that it is asked.
@@ -61,12 +61,23 @@ impl Subject {
         Ok(function)
     }
 
-    /// Asks once; what took so long is what the client of the Runtime API sees.
-    pub(crate) async fn ask(&self, function: &Function) -> anyhow::Result<Duration> {
-        let timed = function.start_invoke(&self.request.event(), GATEWAY_DEADLINE).timed().await?;
-        ensure!(timed.answer["statusCode"] == 200, "{} answers {}", self.name, timed.answer);
-        Ok(timed.took)
+    /// Asks once, and waits until the invocation has ended. The answer's time is what the client of the Runtime API sees.
+    pub(crate) async fn ask(&self, function: &Function) -> anyhow::Result<Asked> {
+        let mut invocation = function.start_invoke(&self.request.event(), GATEWAY_DEADLINE);
+        let Timed { answer, took, at } = invocation.timed().await?;
+        ensure!(answer["statusCode"] == 200, "{} answers {answer}", self.name);
+        invocation.ended().await;
+        Ok(Asked { took, at })
     }
+}
+
+/// An answered request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// How long the answer took.
+    pub(crate) took: Duration,
+    /// When it was there.
+    pub(crate) at: Instant,
 }
 
 /// Cargo's `target`: this program is in the folder of a profile there.

@@ -336,6 +336,8 @@ pub struct Timed {
     pub answer: Value,
     /// From the event's being handed out to the answer's being read, both at the Runtime API.
     pub took: Duration,
+    /// When the answer was read.
+    pub at: Instant,
 }
 
 impl Invocation {
@@ -364,14 +366,21 @@ impl Invocation {
         }
     }
 
-    /// Waits for the answer, and until the process asks for the next event: what it does behind its answer belongs to the
-    /// invocation. At the deadline, counted from the event's being taken, the process is killed.
+    /// Waits for the answer, and until the invocation has ended. At the deadline, counted from the event's being taken, the
+    /// process is killed.
     ///
     /// # Errors
     /// See [`InvokeError`].
     pub async fn answer(mut self) -> Result<Value, InvokeError> {
         let answer = self.timed().await?.answer;
-        let Some(Taken { at, poll }) = self.taken else { return Ok(answer) };
+        self.ended().await;
+        Ok(answer)
+    }
+
+    /// Waits until the process asks for the next event: what it does behind its answer belongs to the invocation. One that
+    /// does not ask until the deadline is killed.
+    pub async fn ended(&self) {
+        let Some(Taken { at, poll }) = self.taken else { return };
         let mut polls = self.inner.api.polls.subscribe();
         tokio::select! {
             biased;
@@ -383,7 +392,6 @@ impl Invocation {
             // It has answered all the same.
             _ = self.inner.process.exited() => {}
         }
-        Ok(answer)
     }
 
     /// Waits for the answer alone, and says how long it took: what a client waits for.
@@ -399,7 +407,8 @@ impl Invocation {
         };
         match answer {
             Ok(Ok((at, Ok(answer)))) => {
-                Ok(Timed { answer, took: self.taken.map_or(Duration::ZERO, |taken| at.duration_since(taken.at)) })
+                let took = self.taken.map_or(Duration::ZERO, |taken| at.duration_since(taken.at));
+                Ok(Timed { answer, took, at })
             }
             Ok(Ok((_, Err(error)))) => Err(InvokeError::Failed { error, log: self.inner.log() }),
             Ok(Err(_)) => Err(self.inner.ended(self.inner.process.exited().await)),
