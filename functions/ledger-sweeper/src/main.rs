@@ -27,13 +27,15 @@ impl Task for App {
         // Whoever settled an attempt a moment ago is still writing its entry.
         let settled_before = invocation.now.saturating_sub(self.grace)?;
         let sweep = async {
+            let ended = sweep::tidy(&self.database).await?;
             let settled = sweep::settle_expired(&self.database, |call| emit(&call, invocation.now)).await?;
             let projected = sweep::project_missing(&self.database, &self.ledger, settled_before).await?;
-            anyhow::Ok((settled, projected))
+            anyhow::Ok((ended, settled, projected))
         };
-        let (settled, projected) =
+        let (ended, settled, projected) =
             timeout_at(invocation.deadline, sweep).await.context("the sweep ran out of time")??;
         tracing::info!(
+            ended,
             settled,
             found = projected.found,
             written = projected.written,
@@ -41,6 +43,7 @@ impl Task for App {
             "swept"
         );
         Ok(json!({
+            "ended": ended,
             "settled": settled,
             "found": projected.found,
             "written": projected.written,

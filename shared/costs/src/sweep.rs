@@ -15,10 +15,15 @@ use tokio_postgres::types::Type;
 use crate::ledger::{Ledger, LedgerEntry, LedgerError};
 
 const SETTLE_EXPIRED: &str = include_str!("../sql/settle_expired.sql");
+const NOT_SENT: &str = include_str!("../sql/not_sent.sql");
+const PURGE_WITHDRAWN: &str = include_str!("../sql/purge_withdrawn.sql");
+const END_ABANDONED: &str = include_str!("../sql/end_abandoned.sql");
 const UNPROJECTED: &str = include_str!("../sql/unprojected.sql");
 const MARK_PROJECTED: &str = "UPDATE orchestrator.attempts SET projected_at = now() WHERE id = ANY($1)";
 /// DynamoDB answers for at most 100 keys at once.
 const PAGE: i64 = 100;
+/// Withdrawn workflows that one sweep forgets.
+const PURGED: i64 = 1_000;
 /// Projections that are under way at once.
 const CONCURRENCY: usize = 8;
 
@@ -49,6 +54,17 @@ pub struct Expired {
     pub tokens: u64,
     /// The trace of the request that made it.
     pub trace_id: String,
+}
+
+/// Ends the workflows that nobody drives any more although their attempts are settled, settles at nothing what a withdrawn
+/// workflow left pending, and forgets the withdrawn ones of an hour ago. Returns how many workflows were ended.
+///
+/// # Errors
+/// [`SweepError::Database`]
+pub async fn tidy(database: &Database) -> Result<u64, SweepError> {
+    database.query(NOT_SENT, &[]).await?;
+    database.query(PURGE_WITHDRAWN, &[(&PURGED, Type::INT8)]).await?;
+    Ok(database.query(END_ABANDONED, &[]).await?.len() as u64)
 }
 
 /// Settles the attempts whose reservation has run out: the process that made the call is gone, its outcome is unknown, so

@@ -12,7 +12,9 @@ WITH ending AS (
     UPDATE orchestrator.attempts a
        SET outcome = e.outcome, failure = e.failure, http_status = e.http_status, input_tokens = e.input_tokens,
            cached_input_tokens = e.cached_input_tokens, output_tokens = e.output_tokens, cost = e.cost,
-           estimated = e.estimated, duration_ms = e.duration_ms, settled_at = now()
+           estimated = e.estimated, duration_ms = e.duration_ms, settled_at = now(),
+           -- What was not made is no entry of the ledger.
+           projected_at = CASE WHEN e.failure = 'not_sent' THEN now() END
       FROM ending e
      WHERE a.id = e.id AND a.outcome = 'pending'
     RETURNING a.id, a.workflow_id, a.cost

@@ -4,11 +4,11 @@ SELECT w.id, w.user_id, w.type, w.status, w.current_provider, w.provider_states,
        w.error, w.started_at, w.completed_at, NULL::jsonb AS decisions,
        jsonb_array_length(jsonb_path_query_array(w.decisions, '$[*] ? (@.action == "retry")')) AS retries,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(
-                   'id', a.id, 'provider', a.provider, 'outcome', a.outcome, 'inputTokens', a.input_tokens,
+                   'id', a.id, 'provider', a.provider, 'outcome', a.outcome, 'failure', a.failure, 'inputTokens', a.input_tokens,
                    'outputTokens', a.output_tokens, 'cost', a.cost::text) ORDER BY a.sequence), '[]')
           FROM orchestrator.attempts a WHERE a.workflow_id = w.id) AS attempts
   FROM orchestrator.workflows w
- WHERE w.user_id = $1 AND ($2::text IS NULL OR w.status = $2)
+ WHERE w.user_id = $1 AND w.status <> 'withdrawn' AND ($2::text IS NULL OR w.status = $2)
    AND ($3::timestamptz IS NULL OR (w.started_at, w.id) < ($3, $4))
  ORDER BY w.started_at DESC, w.id DESC
  LIMIT $5

@@ -10,4 +10,4 @@ SELECT w.id, w.user_id, w.type, w.status, w.current_provider, w.provider_states,
                    'durationMs', a.duration_ms, 'startedAt', a.started_at) ORDER BY a.sequence), '[]')
           FROM orchestrator.attempts a WHERE a.workflow_id = w.id) AS attempts
   FROM orchestrator.workflows w
- WHERE w.id = $1
+ WHERE w.id = $1 AND w.status <> 'withdrawn'

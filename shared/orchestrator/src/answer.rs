@@ -8,7 +8,7 @@ use huntaze_costs::attempt::{Billing, Outcome};
 use huntaze_domain::provider::{Provider, TokenUsage};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::retry_after::retry_after;
 
@@ -30,10 +30,10 @@ pub enum Failure {
     QuotaExhausted,
     /// 5xx, or 408.
     Server,
-    /// 3xx, 401, 403, 404, or a 400 about a parameter: our endpoint, key, permission or deployment is wrong. Another provider
-    /// has its own.
+    /// 3xx, 401, 403, 404 or another 4xx, or a 400 about a parameter: our endpoint, key, permission or deployment is wrong.
+    /// Another provider has its own.
     Misconfigured,
-    /// Another 4xx: the same request would be refused again.
+    /// 400, 413 or 422: the same request would be refused again.
     Rejected,
     /// The provider's content filter refused the prompt or the text.
     Filtered,
@@ -148,16 +148,29 @@ pub enum Body<'a> {
 /// Reads an answer. `now` is the wall clock.
 #[must_use]
 pub fn read(provider: Provider, status: StatusCode, headers: &HeaderMap, body: Body<'_>, now: Timestamp) -> CallEnd {
-    let end = if status.is_success() {
-        success(body)
-    } else {
-        let error = if let Body::Whole(body) = body { ServiceError::read(body) } else { None };
-        let error = error.unwrap_or_default();
-        let (failure, billing) = refusal(provider, status.as_u16(), &error);
-        let retry_after = failure.is_retryable().then(|| retry_after(headers, error.message.as_deref(), now)).flatten();
-        CallEnd { retry_after, ..CallEnd::failed(failure, billing) }
+    let (end, message) = if status.is_success() { success(body) } else { failure(provider, status.as_u16(), body) };
+    let limited = end.result == Err(Failure::RateLimited);
+    let told = || retry_after(headers, limited, message.as_deref(), now);
+    let retry_after = end.result.as_ref().err().filter(|failure| failure.is_retryable()).and_then(|_| told());
+    CallEnd { http_status: Some(status.as_u16()), retry_after, ..end }
+}
+
+/// A call's end, and what the error said, which may be when to come again.
+type Read = (CallEnd, Option<String>);
+
+fn failure(provider: Provider, status: u16, body: Body<'_>) -> Read {
+    let (failure, billing, message) = match body {
+        // A 400 that nobody read may be a prompt that was filtered, and billed.
+        Body::Cut if status == 400 => (Failure::Connection, Billing::Unknown, None),
+        Body::TooLarge if status == 400 => (Failure::InvalidAnswer, Billing::Unknown, None),
+        body => {
+            let error = if let Body::Whole(body) = body { ServiceError::read(body) } else { None };
+            let error = error.unwrap_or_default();
+            let (failure, billing) = refusal(provider, status, &error);
+            (failure, billing, error.message)
+        }
     };
-    CallEnd { http_status: Some(status.as_u16()), ..end }
+    (CallEnd::failed(failure, billing), message)
 }
 
 /// What an answer that is no success means.
@@ -171,10 +184,11 @@ fn refusal(provider: Provider, status: u16, error: &ServiceError) -> (Failure, B
         // Azure bills the tokens of a prompt that its filter refused, and does not say how many they were.
         400 if error.is_filter() && provider == Provider::Azure => (Failure::Filtered, Billing::Unknown),
         400 if error.is_filter() => (Failure::Filtered, Billing::Nothing),
-        // A redirect is an endpoint that is not the API's.
-        300..=399 | 401 | 403 | 404 => (Failure::Misconfigured, Billing::Nothing),
         400 if error.is_unknown_parameter() => (Failure::Misconfigured, Billing::Nothing),
-        _ => (Failure::Rejected, Billing::Nothing),
+        // What is wrong with the request itself: its words or its length.
+        400 | 413 | 422 => (Failure::Rejected, Billing::Nothing),
+        // A key, a deployment, or an endpoint that is not the API's.
+        _ => (Failure::Misconfigured, Billing::Nothing),
     }
 }
 
@@ -186,21 +200,33 @@ struct ServiceError {
     message: Option<String>,
 }
 
+/// Nothing is kept of what is not asked for: an answer may be 4 MiB of anything.
+#[derive(Deserialize, Default)]
+struct ErrorBody<'a> {
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "statusCode")]
+    status_code: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    innererror: Option<&'a RawValue>,
+}
+
 impl ServiceError {
     fn read(body: &[u8]) -> Option<Self> {
-        Self::of(serde_json::from_slice::<Value>(body).ok()?)
+        let body: ErrorBody = serde_json::from_slice(body).ok()?;
+        Some(body.error.and_then(object).map_or_else(|| Self::of(&body), |error| Self::of(&error)))
     }
 
-    fn of(mut body: Value) -> Option<Self> {
-        let error = body.get_mut("error").map(Value::take).filter(Value::is_object).unwrap_or(body);
-        let codes = ["/code", "/type", "/innererror/code", "/statusCode"].map(|pointer| match error.pointer(pointer) {
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Number(number)) => Some(number.to_string()),
-            _ => None,
-        });
-        let message = error.get("message").and_then(Value::as_str).map(str::to_owned);
-        let codes: Vec<_> = codes.into_iter().flatten().collect();
-        (message.is_some() || !codes.is_empty()).then_some(Self { codes, message })
+    fn of(error: &ErrorBody) -> Self {
+        let inner = error.innererror.and_then(object::<ErrorBody>).and_then(|inner| inner.code);
+        let codes = [error.code, error.kind, inner, error.status_code].into_iter().flatten().filter_map(text_or_number);
+        Self { codes: codes.collect(), message: error.message.and_then(object) }
     }
 
     fn is_any(&self, names: &[&str]) -> bool {
@@ -239,20 +265,24 @@ impl ServiceError {
     }
 }
 
+/// Each part is read by itself: a text whose usage is odd is still a text.
 #[derive(Deserialize)]
-struct Completion {
-    #[serde(default)]
-    choices: Vec<Choice>,
-    /// Read by itself: a text whose usage is odd is still a text.
-    usage: Option<Value>,
+struct Completion<'a> {
+    #[serde(borrow, default)]
+    choices: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct Choice<'a> {
     #[serde(default)]
     message: Message,
     finish_reason: Option<String>,
-    content_filter_results: Option<Value>,
+    #[serde(borrow, default)]
+    content_filter_results: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -261,32 +291,40 @@ struct Message {
     refusal: Option<String>,
 }
 
-fn success(body: Body<'_>) -> CallEnd {
-    let unknown = |failure| CallEnd::failed(failure, Billing::Unknown);
-    let body = match body {
-        Body::Whole(body) => serde_json::from_slice::<Value>(body).ok(),
-        Body::Cut => return unknown(Failure::Connection),
-        Body::TooLarge => None,
-    };
-    let Some(body) = body else { return unknown(Failure::InvalidAnswer) };
-    if body.get("error").is_some_and(Value::is_object) {
-        // What the work cost, if any was done, is not said.
-        let failure = ServiceError::of(body).map_or(Failure::Server, |error| error.in_a_success());
-        return unknown(failure);
-    }
-    let completion = Completion::deserialize(body);
-    let Ok(Completion { choices, usage }) = completion else { return unknown(Failure::InvalidAnswer) };
-    let choice = choices.into_iter().next();
-    let finish = choice.as_ref().and_then(|choice| choice.finish_reason.clone());
-    let unfiltered = choice.as_ref().is_some_and(Choice::filter_failed);
-    let result = choice.map_or(Err(Failure::InvalidAnswer), Choice::text);
-    let usage = usage.and_then(|usage| read_usage(&usage, result.is_ok()));
-    let billing = usage.map_or(Billing::Unknown, Billing::Usage);
-    let truncated = finish.as_deref() == Some("length");
-    CallEnd { result, billing, http_status: None, retry_after: None, truncated, unfiltered }
+/// A part of an answer as what it should be.
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
 }
 
-impl Choice {
+fn text_or_number(raw: &RawValue) -> Option<String> {
+    object(raw).or_else(|| object::<serde_json::Number>(raw).map(|number| number.to_string()))
+}
+
+fn success(body: Body<'_>) -> Read {
+    let unknown = |failure| (CallEnd::failed(failure, Billing::Unknown), None);
+    let body = match body {
+        Body::Whole(body) => body,
+        Body::Cut => return unknown(Failure::Connection),
+        Body::TooLarge => return unknown(Failure::InvalidAnswer),
+    };
+    let Ok(Completion { choices, usage, error }) = serde_json::from_slice(body) else {
+        return unknown(Failure::InvalidAnswer);
+    };
+    if let Some(error) = error.and_then(object::<ErrorBody>) {
+        // What the work cost, if any was done, is not said.
+        let error = ServiceError::of(&error);
+        return (CallEnd::failed(error.in_a_success(), Billing::Unknown), error.message);
+    }
+    let choice = choices.first().and_then(|choice| object::<Choice>(choice));
+    let truncated = choice.as_ref().is_some_and(|choice| choice.finish_reason.as_deref() == Some("length"));
+    let unfiltered = choice.as_ref().is_some_and(Choice::filter_failed);
+    let result = choice.map_or(Err(Failure::InvalidAnswer), Choice::text);
+    let usage = usage.and_then(object::<Usage>).and_then(|usage| usage.plausible(result.is_ok()));
+    let billing = usage.map_or(Billing::Unknown, Billing::Usage);
+    (CallEnd { result, billing, http_status: None, retry_after: None, truncated, unfiltered }, None)
+}
+
+impl Choice<'_> {
     fn text(self) -> Result<String, Failure> {
         if self.finish_reason.as_deref() == Some("content_filter") {
             return Err(Failure::Filtered);
@@ -301,22 +339,37 @@ impl Choice {
 
     /// Azure's filter failed and let the text pass: `{"content_filter_results": {"error": {"code": "content_filter_error"}}}`.
     fn filter_failed(&self) -> bool {
-        let error = self.content_filter_results.as_ref().and_then(|results| results.get("error"));
-        error.is_some_and(|error| !error.is_null())
+        #[derive(Deserialize)]
+        struct Results {
+            error: Option<serde::de::IgnoredAny>,
+        }
+        self.content_filter_results.and_then(object::<Results>).is_some_and(|results| results.error.is_some())
     }
 }
 
-/// The provider's count of tokens, if it can be true: whole numbers, a sum that is their sum, no prompt of no tokens, no text
-/// of no tokens, no more cached than there were. What passes the attempt's bound is found where it is settled.
-fn read_usage(usage: &Value, has_text: bool) -> Option<TokenUsage> {
-    let count = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64);
-    let (input_tokens, output_tokens) = (count("/prompt_tokens")?, count("/completion_tokens")?);
-    let cached = usage.pointer("/prompt_tokens_details/cached_tokens").filter(|cached| !cached.is_null());
-    let cached_input_tokens = cached.map_or(Some(0), Value::as_u64)?;
-    let total = usage.get("total_tokens").filter(|total| !total.is_null());
-    let adds_up = total.is_none_or(|total| total.as_u64() == input_tokens.checked_add(output_tokens));
-    let plausible = input_tokens > 0 && cached_input_tokens <= input_tokens && (output_tokens > 0 || !has_text);
-    (adds_up && plausible).then_some(TokenUsage { input_tokens, cached_input_tokens, output_tokens })
+#[derive(Deserialize)]
+struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// The provider's count of tokens, if it can be true: a sum that is their sum, no prompt of no tokens, no text of no
+    /// tokens, no more cached than there were. What passes the attempt's bound is found where it is settled.
+    fn plausible(self, has_text: bool) -> Option<TokenUsage> {
+        let (input_tokens, output_tokens) = (self.prompt_tokens, self.completion_tokens);
+        let cached_input_tokens = self.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
+        let adds_up = self.total_tokens.is_none_or(|total| Some(total) == input_tokens.checked_add(output_tokens));
+        let plausible = input_tokens > 0 && cached_input_tokens <= input_tokens && (output_tokens > 0 || !has_text);
+        (adds_up && plausible).then_some(TokenUsage { input_tokens, cached_input_tokens, output_tokens })
+    }
 }
 
 #[cfg(test)]
@@ -375,6 +428,8 @@ mod tests {
             (401, Failure::Misconfigured, Billing::Nothing),
             (404, Failure::Misconfigured, Billing::Nothing),
             (422, Failure::Rejected, Billing::Nothing),
+            (405, Failure::Misconfigured, Billing::Nothing),
+            (410, Failure::Misconfigured, Billing::Nothing),
         ] {
             let end = read_as(Provider::OpenAi, status, "{}");
             assert_eq!((end.result, end.billing), (Err(failure), billing), "{status}");
@@ -410,6 +465,19 @@ mod tests {
             let end = read_as(Provider::OpenAi, 200, &json!({"error": error, "choices": []}).to_string());
             assert_eq!((end.result, end.billing), (Err(failure), Billing::Unknown), "{error}");
         }
+    }
+
+    #[test]
+    fn a_wait_that_is_told_inside_a_200_is_kept() {
+        let body = r#"{"error": {"code": "rate_limit_exceeded", "message": "Please try again in 20s."}}"#;
+        assert_eq!(read_as(Provider::OpenAi, 200, body).retry_after, Some(Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_400_that_nobody_read_may_have_cost() {
+        let status = StatusCode::BAD_REQUEST;
+        let end = read(Provider::Azure, status, &HeaderMap::new(), Body::Cut, Timestamp::UNIX_EPOCH);
+        assert_eq!((end.result, end.billing), (Err(Failure::Connection), Billing::Unknown));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use huntaze_domain::provider::Provider;
 use huntaze_domain::trace::SpanId;
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::{CallEnd, Failure};
@@ -90,6 +91,8 @@ pub(crate) struct Run<'a> {
     under_way: Vec<Provider>,
     /// The store failed: nothing new is called, what is under way is still settled.
     broken: Option<StoreError>,
+    /// Whether nothing new is called any more: who waits for a call's turn need not.
+    halted: watch::Sender<bool>,
 }
 
 impl<'a> Run<'a> {
@@ -107,19 +110,22 @@ impl<'a> Run<'a> {
             entries: Vec::new(),
             under_way: Vec::new(),
             broken: None,
+            halted: watch::Sender::new(false),
         }
     }
 
     /// Chooses the first call.
     pub(crate) fn begin(&mut self) -> Result<Flight, Stop> {
         let launch = self.machine.begin(self.elapsed())?;
-        tracing::Span::current().record("workflow", self.id.as_str());
         self.note_decisions(None);
         Ok(self.prepare(launch))
     }
 
     /// Calls until there is an answer or no way on. Records are written one after the other, in the order they were made.
     pub(crate) async fn drive(&mut self, first: Flight) -> Result<Result<Value, WorkflowError>, RunError> {
+        // Only now is it known that the workflow is this request's own.
+        tracing::Span::current().record("workflow", self.id.as_str());
+        self.state.decisions.iter().for_each(log_decision);
         let (mut work, mut records, mut writing) = (FuturesUnordered::new(), VecDeque::new(), false);
         work.push(self.wait(first));
         while let Some(event) = work.next().await {
@@ -128,18 +134,25 @@ impl<'a> Run<'a> {
                 Event::Landed(landed) => records.push_back(self.book(*landed)),
                 Event::Written(record, Ok(())) => {
                     writing = false;
-                    self.entries.push(LedgerEntry::of(&record.attempt, record.settlement, record.duration));
+                    // What was not made is no entry of the ledger.
+                    if record.failure != Some(Failure::NotSent.as_str()) {
+                        self.entries.push(LedgerEntry::of(&record.attempt, record.settlement, record.duration));
+                    }
                     record.following.into_iter().for_each(|flight| work.push(self.wait(flight)));
                 }
                 Event::Written(_, Err(error)) => {
                     writing = false;
                     self.machine.close();
+                    self.halted.send_replace(true);
                     self.broken.get_or_insert(error);
                 }
             }
             if !writing && let Some(mut record) = records.pop_front() {
                 if self.broken.is_some() {
                     record.following.clear();
+                    if work.is_empty() && records.is_empty() {
+                        self.give_up();
+                    }
                 } else if self.machine.is_over() && records.is_empty() {
                     // Everything has ended, and all but this is written: the workflow ends with it.
                     self.finish();
@@ -158,9 +171,14 @@ impl<'a> Run<'a> {
 
     fn wait(&self, flight: Flight) -> Pending<'a> {
         let due = self.request.accepted_at + flight.launch.not_before;
+        let mut halted = self.halted.subscribe();
         Box::pin(async move {
             if due > Instant::now() {
-                sleep_until(due).await;
+                tokio::select! {
+                    () = sleep_until(due) => {}
+                    // It will not be made: nobody has to wait for that.
+                    _ = halted.wait_for(|halted| *halted) => {}
+                }
             }
             Event::Due(Box::new(flight))
         })
@@ -201,9 +219,12 @@ impl<'a> Run<'a> {
         }
         let report = End { failure, retry_after: end.retry_after, cost: settlement.cost };
         let following = self.machine.ended(&launch, &report, self.elapsed(), random());
+        let noted = self.state.decisions.len();
         self.note_decisions(Some(attempt.provider));
+        self.state.decisions[noted..].iter().for_each(log_decision);
         if self.state.error.is_none() {
             self.state.error = self.machine.stop().map(explained);
+            self.halted.send_replace(self.state.error.is_some());
         }
         let following = following.into_iter().map(|launch| self.prepare(launch)).collect();
         let failure = failure.map(Failure::as_str);
@@ -245,21 +266,10 @@ impl<'a> Run<'a> {
         Flight { launch, attempt }
     }
 
-    /// Logs and keeps what the machine has decided since the last time. `ended`: whose call's end it decided about.
+    /// Keeps what the machine has decided since the last time. `ended`: whose call's end it decided about.
     fn note_decisions(&mut self, ended: Option<Provider>) {
         for decision in &self.machine.decisions()[self.state.decisions.len()..] {
             let record = self.record(decision);
-            tracing::info!(
-                step = record.step,
-                action = record.action,
-                reason = record.reason,
-                no_retry = record.no_retry,
-                provider = record.provider.map(Provider::as_str),
-                model = record.model,
-                attempt = record.attempt.as_ref().map(AttemptId::as_str),
-                wait_ms = record.wait_ms,
-                "decided"
-            );
             if let (Action::FallBack, Some(from), Some(to)) = (decision.action, ended, record.provider) {
                 let (reason, timestamp) = (record.reason.to_owned(), record.at);
                 self.state.fallback_history.push(Fallback { from, to, reason, timestamp });
@@ -281,6 +291,18 @@ impl<'a> Run<'a> {
             attempt: decision.number.map(|number| AttemptId::of(&self.id, number)),
             wait_ms: u64::try_from(decision.wait.as_millis()).ok().filter(|wait| *wait > 0),
         }
+    }
+
+    /// The store failed under a workflow whose last record can be written all the same.
+    fn give_up(&mut self) {
+        let interrupted = || {
+            WorkflowError::new(
+                ErrorCode::Internal,
+                "the request was interrupted; what it had cost until then is booked",
+            )
+        };
+        self.state.error.get_or_insert_with(interrupted);
+        self.finish();
     }
 
     fn finish(&mut self) {
@@ -368,6 +390,20 @@ fn explained(stop: &Stop) -> WorkflowError {
             ..unavailable(format!("no provider is left; the last ended with {}", last.as_str()))
         },
     }
+}
+
+fn log_decision(decision: &DecisionRecord) {
+    tracing::info!(
+        step = decision.step,
+        action = decision.action,
+        reason = decision.reason,
+        no_retry = decision.no_retry,
+        provider = decision.provider.map(Provider::as_str),
+        model = decision.model,
+        attempt = decision.attempt.as_ref().map(AttemptId::as_str),
+        wait_ms = decision.wait_ms,
+        "decided"
+    );
 }
 
 /// One line a call, in the names of OpenTelemetry's conventions for generative AI.

@@ -284,13 +284,17 @@ impl<'a> Machine<'a> {
             Ok(retry) => return Ok(retry),
             Err(no_retry) => no_retry,
         };
-        let stop = match (failure, other) {
-            (Failure::Filtered | Failure::Declined, _) => Stop::Refused(failure),
-            (Failure::Rejected, _) => Stop::Rejected(self.offer(step, offer).candidate.provider),
-            (Failure::NotSent, _) => Stop::NoTime,
-            (_, Ok((other, skipped))) => return Ok(self.fall_back(step, other, skipped, failure, no_retry, at)),
-            (_, Err(Stop::Exhausted { .. })) => Stop::Exhausted { last: failure, retry_after },
-            (_, Err(stop)) => stop,
+        let stop = match other {
+            Ok((other, skipped)) if failure.falls_back() => {
+                return Ok(self.fall_back(step, other, skipped, failure, no_retry, at));
+            }
+            Err(Stop::Exhausted { .. }) if failure.falls_back() => Stop::Exhausted { last: failure, retry_after },
+            Err(stop) if failure.falls_back() => stop,
+            _ => match failure {
+                Failure::Filtered | Failure::Declined => Stop::Refused(failure),
+                Failure::Rejected => Stop::Rejected(self.offer(step, offer).candidate.provider),
+                _ => Stop::NoTime,
+            },
         };
         self.halt(step, stop, no_retry, at)
     }
@@ -686,8 +690,12 @@ mod tests {
                         texts.insert(launch.step);
                     }
                     let written = now + scripts.next().unwrap().written_after;
+                    let told = end.retry_after.unwrap_or_default();
                     for next in machine.ended(&launch, &end, now, random) {
                         prop_assert!(next.number > launch.number && next.not_before >= now);
+                        // A wait that was told is never shortened.
+                        let again = (next.step, next.offer) == (launch.step, launch.offer);
+                        prop_assert!(!again || next.not_before >= now + told);
                         reserved.insert(next.number, bound(&next));
                         agenda.insert((written.max(next.not_before), next.number), Moment::Due(next));
                     }

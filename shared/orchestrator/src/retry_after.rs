@@ -17,14 +17,20 @@ use jiff::Timestamp;
 /// A longer wait is no wait: whoever says so is taken for saying this.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long to wait. `message` are the error's own words, `now` the wall clock at the answer.
-pub(crate) fn retry_after(headers: &HeaderMap, message: Option<&str>, now: Timestamp) -> Option<Duration> {
+/// How long to wait. `limited`: a limit was met (both services tell the state of their limits with every answer, which says nothing
+/// of another failure). `message` are the error's own words, `now` the wall clock at the answer.
+pub(crate) fn retry_after(
+    headers: &HeaderMap,
+    limited: bool,
+    message: Option<&str>,
+    now: Timestamp,
+) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let wait = text("retry-after-ms")
         .and_then(|text| amount(text, 1))
         .or_else(|| text("retry-after").and_then(|text| seconds_or_date(text, text_date(headers), now)))
         .or_else(|| message.and_then(in_words))
-        .or_else(|| reset(&text));
+        .or_else(|| reset(&text).filter(|_| limited));
     wait.map(|wait| wait.min(LONGEST))
 }
 
@@ -126,7 +132,7 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap()));
-        retry_after(&headers.collect(), message, now()).map(|wait| wait.as_millis())
+        retry_after(&headers.collect(), true, message, now()).map(|wait| wait.as_millis())
     }
 
     #[test]
@@ -197,6 +203,16 @@ mod tests {
         assert_eq!(wait(&limits("12", "0"), None), Some(3_000));
         assert_eq!(wait(&limits("0", "0"), None), Some(9_000));
         assert_eq!(wait(&limits("12", "12"), None), Some(9_000));
+    }
+
+    #[test]
+    fn the_state_of_the_limits_is_no_wait_for_another_failure() {
+        let headers: HeaderMap =
+            [(HeaderName::from_static("x-ratelimit-reset-requests"), HeaderValue::from_static("6m0s"))]
+                .into_iter()
+                .collect();
+        assert_eq!(retry_after(&headers, false, None, now()), None);
+        assert_eq!(retry_after(&headers, false, Some("retry after 2 seconds"), now()), Some(Duration::from_secs(2)));
     }
 
     proptest! {

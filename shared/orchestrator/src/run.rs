@@ -11,7 +11,7 @@ use huntaze_domain::trace::Trace;
 use huntaze_postgres::Database;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::drive::Run;
 use crate::machine::Stop;
@@ -19,6 +19,9 @@ use crate::provider::Providers;
 use crate::route::{Roles, Route, RouteError};
 use crate::store::{self, Begun, ExistingWorkflow, NewWorkflow, StoreError};
 use crate::workflow::{WorkflowError, WorkflowStatus};
+
+/// A request that is refused waits no longer for what it had begun to be taken back.
+const WITHDRAWAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A request that was parsed, authenticated and authorised.
 #[derive(Debug, Clone)]
@@ -139,24 +142,27 @@ impl Orchestrator {
             started_at: first.attempt.started_at,
         };
         let begin = store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease);
-        match tokio::join!(begin, admitted) {
+        let (begun, admitted) = tokio::join!(begin, admitted);
+        let refused = match (begun, admitted) {
             (Ok(Begun::New), true) => {
                 let result = run.drive(first).await;
                 let workflow_id = run.id.clone();
                 let answer = result.map(|result| Answer { result, workflow_id, replayed: false });
                 let fallbacks = run.state.fallback_history.len() as u64;
-                Outcome { answer, fallbacks, entries: run.entries }
+                return Outcome { answer, fallbacks, entries: run.entries };
             }
-            (Ok(Begun::New), false) => {
-                if let Err(error) = store::withdraw(&self.database, &run.id).await {
-                    tracing::warn!(%error, "left to the sweep: a workflow that was not admitted");
-                }
-                Err(RunError::NotAdmitted).into()
-            }
-            (_, false) => Err(RunError::NotAdmitted).into(),
-            (Ok(Begun::Existing(existing)), true) => replay(existing, &request.parsed).into(),
-            (Err(error), true) => Err(error.into()).into(),
+            (Ok(Begun::Existing(existing)), true) => return replay(existing, &request.parsed).into(),
+            (Ok(Begun::Existing(_)), false) => return Err(RunError::NotAdmitted).into(),
+            (Ok(Begun::New) | Err(_), false) => RunError::NotAdmitted,
+            (Err(error), true) => error.into(),
+        };
+        // Nothing was called, so nothing is owed, also where it is not known whether the statement ran.
+        match timeout(WITHDRAWAL_PATIENCE, store::withdraw(&self.database, &workflow, &run.state)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, workflow = %run.id, "left to the sweep"),
+            Err(_) => tracing::warn!(workflow = %run.id, "not withdrawn in time; left to the sweep"),
         }
+        Err(refused).into()
     }
 
     /// A request that has no way any more (a price rose, a provider went) may have been answered under its key all the same.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::answer::Failure;
 use crate::drive::Booked;
 use crate::store::StoreError;
 use crate::workflow::WorkflowStatus;
@@ -114,6 +115,7 @@ struct AttemptFigures {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     cost: Option<String>,
+    failure: Option<String>,
 }
 
 impl WorkflowView {
@@ -153,7 +155,8 @@ impl WorkflowView {
             }),
             metrics: json!({
                 "tokensUsed": tokens,
-                "requestsCount": figures.len(),
+                // What was reserved and not made is no request.
+                "requestsCount": figures.iter().filter(|f| f.failure.as_deref() != Some(Failure::NotSent.as_str())).count(),
                 "retryAttempts": row.get::<_, i32>("retries"),
                 "fallbacksUsed": fallback_history.as_array().map_or(0, Vec::len),
             }),

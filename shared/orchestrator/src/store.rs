@@ -102,6 +102,17 @@ fn attempt_row(attempt: &AttemptIntent) -> Value {
     })
 }
 
+fn workflow_row(workflow: &NewWorkflow<'_>, state: &State) -> Value {
+    let hash: String = workflow.body_hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "id": workflow.id, "user_id": workflow.user_id, "requested_by": workflow.requested_by,
+        "idempotency_key": workflow.idempotency_key, "request_hash": format!("\\x{hash}"),
+        "type": workflow.intent.workflow_type, "intent": workflow.intent, "current_provider": state.current_provider,
+        "provider_states": state.provider_states, "decisions": state.decisions, "request_id": workflow.request_id, "trace_id": workflow.trace_id,
+        "started_at": workflow.started_at,
+    })
+}
+
 /// The whole milliseconds of a duration, for PostgreSQL and JSON.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -118,36 +129,34 @@ pub async fn begin(
     first: &AttemptIntent,
     lease: Duration,
 ) -> Result<Begun, StoreError> {
-    let hash: String = workflow.body_hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let row = json!({
-        "id": workflow.id, "user_id": workflow.user_id, "requested_by": workflow.requested_by,
-        "idempotency_key": workflow.idempotency_key, "request_hash": format!("\\x{hash}"),
-        "type": workflow.intent.workflow_type, "intent": workflow.intent, "current_provider": state.current_provider,
-        "provider_states": state.provider_states, "decisions": state.decisions, "request_id": workflow.request_id, "trace_id": workflow.trace_id,
-        "started_at": workflow.started_at,
-    });
+    let row = workflow_row(workflow, state);
     let (attempt, lease) = (attempt_row(first), millis(lease));
     let params = [(&row as _, Type::JSONB), (&attempt as _, Type::JSONB), (&lease as _, Type::INT8)];
-    let rows = database.query(BEGIN, &params).await?;
-    if rows.first().is_some_and(|row| row.get::<_, i64>(0) == 1) {
-        return Ok(Begun::New);
+    // Twice: whoever had the key may have been withdrawn in between.
+    for _ in 0..2 {
+        let rows = database.query(BEGIN, &params).await?;
+        if rows.first().is_some_and(|row| row.get::<_, i64>(0) == 1) {
+            return Ok(Begun::New);
+        }
+        let found = existing(database, Some(workflow.id), workflow.user_id, workflow.idempotency_key).await?;
+        match found {
+            // The statement had run already and its answer was lost: the workflow is this request's own.
+            Some(found) if found.id == *workflow.id => return Ok(Begun::New),
+            Some(found) => return Ok(Begun::Existing(found)),
+            None => {}
+        }
     }
-    let found = existing(database, Some(workflow.id), workflow.user_id, workflow.idempotency_key).await?;
-    match found {
-        // The statement had run already and its answer was lost: the workflow is this request's own.
-        Some(found) if found.id == *workflow.id => Ok(Begun::New),
-        Some(found) => Ok(Begun::Existing(found)),
-        None => Err(StoreError::Row(workflow.id.to_string())),
-    }
+    Err(StoreError::Row(workflow.id.to_string()))
 }
 
-/// Takes a workflow back that was begun beside a check which then said no: nothing was called, so nothing is kept or owed, and
-/// its Idempotency-Key is free.
+/// Takes a workflow back of which nothing was called, whether or not its begin is known to have run: nothing is owed for it,
+/// and its Idempotency-Key is free. A tombstone stays for an hour, so that a begin that arrives late changes nothing.
 ///
 /// # Errors
-/// [`StoreError`]; what is left is then settled by the sweep.
-pub async fn withdraw(database: &Database, id: &WorkflowId) -> Result<(), StoreError> {
-    database.query(WITHDRAW, &[(&id.as_str(), Type::TEXT)]).await?;
+/// [`StoreError`]; a begin that did run is then settled by the sweep, at its bound.
+pub async fn withdraw(database: &Database, workflow: &NewWorkflow<'_>, state: &State) -> Result<(), StoreError> {
+    let row = workflow_row(workflow, state);
+    database.query(WITHDRAW, &[(&row, Type::JSONB)]).await?;
     Ok(())
 }
 
