@@ -47,7 +47,7 @@ bench: compiler ## Measure campaigns-hybrid beside the least that a function can
 	$(STACK) install-valgrind
 	cargo build --release -p campaigns-hybrid -p hello
 	cargo build -p huntaze-bench
-	$(STACK) run-with-stores -- target/debug/huntaze-bench
+	$(STACK) run-with-stores -- $(or $(CARGO_TARGET_DIR),target)/debug/huntaze-bench
 
 check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, and what `make lint` checks.
 	cargo fmt --all --check
