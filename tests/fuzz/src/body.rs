@@ -56,19 +56,20 @@ fn limits(intent: &WorkflowIntent) {
     if let Some(limit) = intent.max_cost {
         assert!(limit > Usd::ZERO && limit.to_json_number() <= 1_000_000.0, "{limit}");
     }
-    intent.data.iter().for_each(|(name, value)| keepable(name, value, 1));
+    // The body is the first level, `data` the second.
+    intent.data.iter().for_each(|(name, value)| keepable(name, value, 2));
 }
 
-/// What PostgreSQL cannot keep is not there, and nothing is deep.
-fn keepable(name: &str, value: &Value, depth: usize) {
+/// What PostgreSQL cannot keep is not there, and nothing is deep. `above` are the levels that it lies under.
+fn keepable(name: &str, value: &Value, above: usize) {
     assert!(!name.contains('\0'), "{name:?}");
+    assert!(above < MAX_DEPTH || !(value.is_array() || value.is_object()), "nested deeper than {MAX_DEPTH}");
     match value {
         Value::String(text) => assert!(!text.contains('\0'), "{text:?}"),
-        Value::Array(items) => items.iter().for_each(|item| keepable("", item, depth + 1)),
-        Value::Object(fields) => fields.iter().for_each(|(name, item)| keepable(name, item, depth + 1)),
+        Value::Array(items) => items.iter().for_each(|item| keepable("", item, above + 1)),
+        Value::Object(fields) => fields.iter().for_each(|(name, item)| keepable(name, item, above + 1)),
         _ => {}
     }
-    assert!(depth <= MAX_DEPTH, "nested deeper than {MAX_DEPTH}");
 }
 
 /// The intent as it is stored says the same as the body that it came from.
@@ -82,13 +83,20 @@ fn written_and_read_again(intent: &WorkflowIntent) {
     assert_eq!(again.as_ref(), Ok(intent), "as it is stored: {stored}");
 }
 
-/// The hash names the request, not its spacing or order, and another request has another.
+/// The hash names the request, not its spacing or order, and another request has another. Platforms are the same in capitals.
 fn spaced_otherwise(data: &[u8], request: &ParsedRequest) {
     let Ok(Value::Object(mut map)) = serde_json::from_slice(data) else { unreachable!("it was accepted") };
     let hash = |text: &str| WorkflowIntent::parse(text.as_bytes()).map(|request| request.body_hash);
     let backwards: Vec<String> =
         map.iter().rev().map(|(name, value)| format!("{}:\t{value:#}", Value::from(name.as_str()))).collect();
     assert_eq!(hash(&format!(" {{\n{} }}", backwards.join("\r\n, "))), Ok(request.body_hash), "spaced otherwise");
+
+    let mut capitals = Value::Object(map.clone());
+    for name in capitals["platforms"].as_array_mut().into_iter().flatten() {
+        *name = name.as_str().unwrap_or_default().to_ascii_uppercase().into();
+    }
+    let in_capitals = WorkflowIntent::parse(capitals.to_string().as_bytes()).map(|request| request.intent);
+    assert_eq!(in_capitals.as_ref(), Ok(&request.intent), "the platforms in capitals");
 
     let name = "not there before";
     if map.insert(name.to_owned(), Value::Null).is_none() {
