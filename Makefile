@@ -50,11 +50,13 @@ build: compiler $(BUILD_VENV) ## Make release packages in target/lambda, as `sam
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --output-format zip --$(ARCH) \
 		$(addprefix --bin ,$(FUNCTIONS))
 
-fuzz: compiler $(FUZZER) ## Invent inputs for the readers of what comes from outside, FUZZ_SECONDS (600) each; see docs/fuzzing.md.
+fuzz: compiler $(FUZZER) ## Look for inputs that break a reader, FUZZ_SECONDS=600 each (docs/fuzzing.md).
 	@rustup toolchain list | grep -q '^$(FUZZ_TOOLCHAIN)' || \
 		{ echo "make fuzz needs a nightly compiler: rustup toolchain install nightly --profile minimal" >&2; exit 1; }
 	@command -v c++ >/dev/null || { echo "make fuzz needs a C++ compiler: apt-get install g++" >&2; exit 1; }
-	@for target in $(FUZZ_TARGETS); do FUZZ_TOOLCHAIN=$(FUZZ_TOOLCHAIN) tests/fuzz/run $$target -max_total_time=$(FUZZ_SECONDS) || exit; done
+	@for target in $(FUZZ_TARGETS); do \
+		FUZZ_TOOLCHAIN=$(FUZZ_TOOLCHAIN) tests/fuzz/run $$target -max_total_time=$(FUZZ_SECONDS) || exit; \
+	done
 
 compiler: $(VENV)
 	@$(STACK) install-compiler
