@@ -6,6 +6,11 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 ARCH ?= x86-64
 
 TOOLS := .tools/.cargo-deny@0.20.2 .tools/.cargo-machete@0.9.2
+FUZZER := .tools/.cargo-fuzz@0.13.2
+# How long each target of `make fuzz` runs, which of them, and on which compiler: libFuzzer's instrumentation is nightly only.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= session body answer
+FUZZ_TOOLCHAIN ?= nightly
 
 VENV := .venv/.ready
 BUILD_VENV := .venv/.ready-build
@@ -14,7 +19,7 @@ STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-rust test-stack test-api failures bench check advisories lint build compiler
+.PHONY: help run stop test test-rust test-stack test-api failures fuzz bench check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -68,6 +73,14 @@ build: compiler $(BUILD_VENV) ## Make release packages in target/lambda, as `sam
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --output-format zip --$(ARCH) \
 		$(addprefix --bin ,$(FUNCTIONS))
 
+fuzz: compiler $(FUZZER) ## Look for inputs that break a reader, FUZZ_SECONDS=600 each (docs/fuzzing.md).
+	@rustup toolchain list | grep -q '^$(FUZZ_TOOLCHAIN)' || \
+		{ echo "make fuzz needs a nightly compiler: rustup toolchain install nightly --profile minimal" >&2; exit 1; }
+	@command -v c++ >/dev/null || { echo "make fuzz needs a C++ compiler: apt-get install g++" >&2; exit 1; }
+	@for target in $(FUZZ_TARGETS); do \
+		FUZZ_TOOLCHAIN=$(FUZZ_TOOLCHAIN) tests/fuzz/run $$target -max_total_time=$(FUZZ_SECONDS) || exit; \
+	done
+
 compiler: $(VENV)
 	@$(STACK) install-compiler
 
@@ -87,6 +100,6 @@ $(TEST_VENV): stack/requirements-test.txt $(VENV)
 	@touch $@
 
 # Unoptimised: they build in two minutes and run for seconds. Another version has another mark and is built anew.
-$(TOOLS): .tools/.%: | compiler
+$(TOOLS) $(FUZZER): .tools/.%: | compiler
 	cargo install --locked --debug --force --root .tools $*
 	@touch $@

@@ -395,6 +395,14 @@ mod tests {
     }
 
     #[test]
+    fn a_brief_is_the_same_when_it_is_read_from_what_it_was_written_as() {
+        let body = minimal().to_string().replace(r#""summer""#, "123456789012345680000.0");
+        let intent = WorkflowIntent::parse(body.as_bytes()).unwrap().intent;
+        assert_eq!(intent.data["theme"].to_string(), "1.2345678901234568e+20");
+        assert_eq!(parse(&serde_json::to_value(&intent).unwrap()).unwrap().intent, intent);
+    }
+
+    #[test]
     fn max_cost_is_exact() {
         let intent = parse(&with("maxCost", json!(0.0023))).unwrap().intent;
         assert_eq!(intent.max_cost.unwrap().to_string(), "0.0023");

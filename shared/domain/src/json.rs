@@ -48,12 +48,14 @@ fn pointer_of(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-/// Adds one reference token to a pointer, escaped and cut to a length that an answer can carry.
+/// Adds one reference token to a pointer, escaped and cut to a length that an answer can carry. A NUL character, which no store
+/// or log keeps, is replaced.
 fn push(pointer: &mut String, token: &str) {
     pointer.push('/');
     pointer.extend(token.chars().take(64).flat_map(|c| match c {
         '~' => vec!['~', '0'],
         '/' => vec!['~', '1'],
+        '\0' => vec![char::REPLACEMENT_CHARACTER],
         other => vec![other],
     }));
 }
@@ -62,13 +64,14 @@ fn check_tree(value: &Value, pointer: &mut String, depth: usize, faults: &mut Ve
     if faults.len() >= MAX_FAULTS {
         return;
     }
-    let mut fault = |pointer: &str, detail: String| faults.push(FieldFault { pointer: pointer.to_owned(), detail });
     let length = pointer.len();
     match value {
         Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => {
-            fault(pointer, format!("is nested deeper than {MAX_DEPTH} levels"));
+            add(faults, pointer, format!("is nested deeper than {MAX_DEPTH} levels"));
         }
-        Value::String(text) if text.contains('\0') => fault(pointer, "must not contain a NUL character".to_owned()),
+        Value::String(text) if text.contains('\0') => {
+            add(faults, pointer, "must not contain a NUL character".to_owned());
+        }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 push(pointer, &index.to_string());
@@ -80,8 +83,7 @@ fn check_tree(value: &Value, pointer: &mut String, depth: usize, faults: &mut Ve
             for (key, item) in map {
                 push(pointer, key);
                 if key.contains('\0') {
-                    let detail = "must not have a name with a NUL character".to_owned();
-                    faults.push(FieldFault { pointer: pointer.replace('\0', "\u{fffd}"), detail });
+                    add(faults, pointer, "must not have a name with a NUL character".to_owned());
                 }
                 check_tree(item, pointer, depth + 1, faults);
                 pointer.truncate(length);
@@ -93,6 +95,13 @@ fn check_tree(value: &Value, pointer: &mut String, depth: usize, faults: &mut Ve
 
 /// No answer lists more faults than this.
 const MAX_FAULTS: usize = 50;
+
+/// Adds a fault, if there is room for it.
+fn add(faults: &mut Vec<FieldFault>, pointer: &str, detail: String) {
+    if faults.len() < MAX_FAULTS {
+        faults.push(FieldFault { pointer: pointer.to_owned(), detail });
+    }
+}
 
 /// Reads the fields of one object and collects what is wrong with them.
 ///
@@ -118,11 +127,9 @@ impl<'a> Fields<'a> {
     }
 
     fn add(&mut self, tokens: &[&str], detail: String) {
-        if self.faults.len() < MAX_FAULTS {
-            let mut pointer = self.pointer.clone();
-            tokens.iter().for_each(|token| push(&mut pointer, token));
-            self.faults.push(FieldFault { pointer, detail });
-        }
+        let mut pointer = self.pointer.clone();
+        tokens.iter().for_each(|token| push(&mut pointer, token));
+        add(self.faults, &pointer, detail);
     }
 
     /// The field read by `read`; a value that it does not take is a fault. `None` if absent or faulty.
@@ -171,6 +178,23 @@ mod tests {
         assert_eq!(pointers(br#"{"a/b": "x\u0000", "c~": ["\u0000"]}"#), ["/a~1b", "/c~0/0"]);
         for body in [&b""[..], b"[]", b"null", b"{} {}", b"{\"a\": \"\xff\"}", b"\xef\xbb\xbf{}"] {
             assert_eq!(pointers(body), [""], "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn no_pointer_has_a_nul_character() {
+        assert_eq!(pointers(br#"{"a\u0000": {"b": "\u0000"}}"#), ["/a\u{fffd}", "/a\u{fffd}/b"]);
+        assert_eq!(pointers(br#"{"a\u0000": NaN}"#), ["/a\u{fffd}"]);
+    }
+
+    #[test]
+    fn faults_are_bounded() {
+        let many = |entry: fn(usize) -> String| (0..MAX_FAULTS * 2).map(entry).collect::<Vec<_>>().join(",");
+        for body in [
+            format!("{{{}}}", many(|n| format!(r#""{n}\u0000": 1"#))),
+            format!(r#"{{"a": [{}]}}"#, many(|_| r#""\u0000""#.to_owned())),
+        ] {
+            assert_eq!(pointers(body.as_bytes()).len(), MAX_FAULTS, "{body}");
         }
     }
 

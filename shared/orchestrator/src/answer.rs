@@ -310,9 +310,9 @@ fn success(body: Body<'_>) -> Read {
     let Ok(Completion { choices, usage, error }) = serde_json::from_slice(body) else {
         return unknown(Failure::InvalidAnswer);
     };
-    if let Some(error) = error.and_then(object::<ErrorBody>) {
+    if let Some(error) = error {
         // What the work cost, if any was done, is not said.
-        let error = ServiceError::of(&error);
+        let error = ServiceError::of(&object::<ErrorBody>(error).unwrap_or_default());
         return (CallEnd::failed(error.in_a_success(), Billing::Unknown), error.message);
     }
     let choice = choices.first().and_then(|choice| object::<Choice>(choice));
