@@ -29,6 +29,9 @@ const PROVIDER_RETRY: Duration = Duration::from_secs(30);
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
+        if let Some(denied) = self.limit.denied_already(&principal.user_id) {
+            call.admit(denied)?;
+        }
         // Asked beside the first statement. Whatever becomes of the request, it has counted.
         let admission = self.limit.check(&principal.user_id).shared();
         let admitted = admission.clone().map(|admission| !admission.is_denied());

@@ -1,15 +1,13 @@
 //! Each thing that the main job stands on, asked for real, at no cost, within a time of its own.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::DisplayErrorContext;
-use huntaze_costs::price::Catalogue;
 use huntaze_domain::provider::Provider;
 use huntaze_lambda::clients::Redis;
-use huntaze_orchestrator::provider::Providers;
-use huntaze_orchestrator::route::Roles;
-use huntaze_postgres::Database;
+use huntaze_orchestrator::run::Orchestrator;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -49,15 +47,13 @@ struct Check {
 
 /// What is checked.
 pub(crate) struct Checks {
-    pub(crate) database: Database,
-    pub(crate) redis: Redis,
+    /// As the main job has it, with the database.
+    pub(crate) orchestrator: Orchestrator,
+    pub(crate) redis: Arc<Redis>,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) costs_table: String,
     pub(crate) sqs: aws_sdk_sqs::Client,
     pub(crate) queues: [String; 2],
-    pub(crate) providers: Providers,
-    pub(crate) roles: Roles,
-    pub(crate) catalogue: Catalogue,
 }
 
 impl Checks {
@@ -65,17 +61,18 @@ impl Checks {
     pub(crate) async fn run(&self, now: Timestamp) -> (Health, Value) {
         let (database, azure, openai, limiter, aws) = tokio::join!(
             check("database", Health::Unhealthy, "PostgreSQL or its schema is not there", async {
-                self.database.query(SCHEMA, &[]).await.map(|_| ())
+                self.orchestrator.database.query(SCHEMA, &[]).await.map(|_| ())
             }),
             self.provider(Provider::Azure),
             self.provider(Provider::OpenAi),
             check("rateLimiter", Health::Degraded, "Redis is not reachable", self.redis.ping()),
             check("awsServices", Health::Degraded, "DynamoDB or SQS is not reachable", self.aws()),
         );
-        let orchestrator = self.orchestrator(now, &azure, &openai);
+        let orchestrator = self.routes(now, &azure, &openai);
         let overall = [&database, &orchestrator, &limiter, &aws].map(|check| check.status);
         // One provider of two is enough to serve; one that is not configured is not missed.
-        let missed = |provider, check: &Check| self.providers.has(provider) && check.status != Health::Healthy;
+        let missed =
+            |provider, check: &Check| self.orchestrator.providers.has(provider) && check.status != Health::Healthy;
         let degraded = missed(Provider::Azure, &azure) || missed(Provider::OpenAi, &openai);
         let providers = if degraded { Health::Degraded } else { Health::Healthy };
         let health = overall.into_iter().chain([providers]).max().unwrap_or(Health::Unhealthy);
@@ -95,23 +92,23 @@ impl Checks {
             Provider::Azure => ("azureProvider", "Azure OpenAI does not answer as it should"),
             Provider::OpenAi => ("openaiProvider", "OpenAI does not answer as it should"),
         };
-        if !self.providers.has(provider) {
+        if !self.orchestrator.providers.has(provider) {
             return Check { status: Health::Unhealthy, message: Some("not configured"), latency: 0 };
         }
-        check(name, Health::Unhealthy, message, self.providers.probe(provider, PATIENCE)).await
+        check(name, Health::Unhealthy, message, self.orchestrator.providers.probe(provider, PATIENCE)).await
     }
 
     /// Whether a request can be routed: every role has a candidate that is priced, configured and answering.
-    fn orchestrator(&self, now: Timestamp, azure: &Check, openai: &Check) -> Check {
+    fn routes(&self, now: Timestamp, azure: &Check, openai: &Check) -> Check {
+        let Orchestrator { catalogue, providers, roles, .. } = &self.orchestrator;
         let up = |provider| match provider {
             Provider::Azure => azure.status.serves(),
             Provider::OpenAi => openai.status.serves(),
         };
-        let priced = self.roles.all().all(|c| self.catalogue.price(c.provider, &c.model, now).is_ok());
-        let roles = [&self.roles.planner, &self.roles.short_message, &self.roles.validator];
-        let routable = roles.iter().all(|candidates| {
-            let mut callable = candidates.iter().filter(|c| self.providers.has(c.provider) && up(c.provider));
-            callable.any(|c| self.catalogue.price(c.provider, &c.model, now).is_ok())
+        let priced = roles.all().all(|c| catalogue.price(c.provider, &c.model, now).is_ok());
+        let routable = [&roles.planner, &roles.short_message, &roles.validator].iter().all(|candidates| {
+            let mut callable = candidates.iter().filter(|c| providers.has(c.provider) && up(c.provider));
+            callable.any(|c| catalogue.price(c.provider, &c.model, now).is_ok())
         });
         let (status, message) = match (routable, priced) {
             (true, true) => (Health::Healthy, None),

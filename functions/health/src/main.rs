@@ -8,11 +8,10 @@ use std::time::Duration;
 use http::StatusCode;
 use huntaze_lambda::api::{self, Call, Reply, Route};
 use huntaze_lambda::clients::{self, Aws, Redis};
+use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::problem::Problem;
 use huntaze_lambda::{config, logs};
-use huntaze_orchestrator::config::catalogue;
-use huntaze_orchestrator::provider::Providers;
-use huntaze_orchestrator::route::Roles;
+use huntaze_orchestrator::run::Orchestrator;
 use huntaze_postgres::Database;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -60,27 +59,24 @@ async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let aws = Aws::new(&env, &tls);
-    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls)));
-    let redis = Redis::from_env(&env);
-    let providers = Providers::from_env(&env, clients::http(&tls)?);
-    let roles = Roles::from_env(&env);
-    // Without a session secret the main job answers nobody.
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
+    let redis = Redis::from_env(&env).map(Arc::new);
+    let orchestrator = Orchestrator::from_env(&env, database, clients::http(&tls)?);
+    // What else keeps the main job from starting is read for its faults alone.
     let sessions = config::sessions(&env);
-    let built =
-        database.zip(redis).zip(catalogue(&env)).zip(sessions).map(|(((database, redis), catalogue), _)| Checks {
-            database,
-            redis,
-            dynamodb: aws.dynamodb(),
-            costs_table: env.or("DYNAMODB_COSTS_TABLE", "huntaze-ai-costs-production"),
-            sqs: aws.sqs(),
-            queues: [
-                env.or("SQS_WORKFLOW_QUEUE", "huntaze-hybrid-workflows"),
-                env.or("SQS_RATE_LIMITER_QUEUE", "huntaze-rate-limiter-queue"),
-            ],
-            providers,
-            roles,
-            catalogue,
-        });
+    let limit = ApiLimit::from_env(&env, redis.clone());
+    let _ = env.millis("REQUEST_DEADLINE_MS", 1);
+    let built = orchestrator.zip(redis).zip(sessions.zip(limit)).map(|((orchestrator, redis), _)| Checks {
+        orchestrator,
+        redis,
+        dynamodb: aws.dynamodb(),
+        costs_table: env.or("DYNAMODB_COSTS_TABLE", "huntaze-ai-costs-production"),
+        sqs: aws.sqs(),
+        queues: [
+            env.or("SQS_WORKFLOW_QUEUE", "huntaze-hybrid-workflows"),
+            env.or("SQS_RATE_LIMITER_QUEUE", "huntaze-rate-limiter-queue"),
+        ],
+    });
     let checks = env.finish(built).inspect_err(|faults| tracing::error!(%faults, "the main job cannot run")).ok();
     let app = App { checks, born: Instant::now(), last: Mutex::new(None) };
     api::serve(&app).await

@@ -32,9 +32,8 @@ impl Trace {
     pub fn from_traceparent(header: &str) -> Option<Self> {
         let mut parts = header.trim().split('-');
         let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let known = version.len() == 2 && u8::from_str_radix(version, 16).is_ok_and(|version| version < 255);
+        let (known, flags) = (byte(version)? < 255, byte(flags)?);
         let whole = version != "00" || parts.next().is_none();
-        let flags = u8::from_str_radix(flags, 16).ok().filter(|_| flags.len() == 2)?;
         if known && whole && is_hex(parent, 16) { Self::new(id, flags & 1 == 1) } else { None }
     }
 
@@ -85,6 +84,12 @@ impl fmt::Display for SpanId {
     }
 }
 
+/// Two hexadecimal digits; `from_str_radix` alone would take a sign for the first.
+fn byte(text: &str) -> Option<u8> {
+    let is_hex = text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    u8::from_str_radix(text, 16).ok().filter(|_| is_hex)
+}
+
 fn is_hex(id: &str, digits: usize) -> bool {
     id.len() == digits && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) && id.bytes().any(|b| b != b'0')
 }
@@ -115,6 +120,9 @@ mod tests {
             "00".to_owned(),
             format!("00-{ID}-{span}"),
             format!("ff-{ID}-{span}-01"),
+            format!("+0-{ID}-{span}-01"),
+            format!("00-{ID}-{span}-+1"),
+            format!("00-{ID}-{span}-1"),
             format!("00-{ID}-{span}-01-more"),
             format!("00-{ID}-0000000000000000-01"),
             format!("00-{}-{span}-01", ID.to_uppercase()),

@@ -42,7 +42,7 @@ pub struct Call {
     pub query: Vec<(String, String)>,
     /// The body, decoded.
     pub body: Vec<u8>,
-    /// The client's `X-Request-Id`, or the gateway's.
+    /// The client's `X-Request-Id`, or the gateway's where it sent none or one that is not `[A-Za-z0-9._:=+/-]{1,128}`.
     pub request_id: String,
     /// The trace that the request belongs to.
     pub trace: Trace,
@@ -99,7 +99,7 @@ impl Call {
         let headers = request.headers();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let request_id = text("x-request-id")
-            .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()))
+            .filter(|id| is_request_id(id))
             .map(str::to_owned)
             .or(gateway_id)
             .or_else(|| lambda.map(|context| context.request_id.clone()))
@@ -190,6 +190,11 @@ impl Call {
             _ => Err(Problem::invalid_field(name, "must be given once")),
         }
     }
+}
+
+/// Whether a client's name for its request can stand in the logs: it has none of the signs that an address is written with.
+fn is_request_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:=+/-".contains(&b))
 }
 
 /// How long an answer is waited for. The gateway counts from the event's own time; an event that is older than its

@@ -3,6 +3,8 @@
 //! What is answered about it follows `draft-ietf-httpapi-ratelimit-headers`: `RateLimit-Policy` says the limit, `RateLimit`
 //! how many requests are left (`r`) and in how many seconds there is one more (`t`).
 
+mod denials;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,9 @@ use huntaze_domain::env::Env;
 use huntaze_domain::ids::UserId;
 use redis::Script;
 
+use self::denials::Denials;
 use crate::clients::Redis;
+use crate::scheduled::now;
 
 /// The window that the limit holds over.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -72,6 +76,7 @@ pub struct ApiLimit {
     redis: Arc<Redis>,
     script: Script,
     limit: u32,
+    denials: Denials,
 }
 
 impl ApiLimit {
@@ -82,7 +87,8 @@ impl ApiLimit {
         if !(1..=MAX_LIMIT).contains(&limit) {
             env.fault("API_RATE_LIMIT_PER_MINUTE", format!("must be 1 to {MAX_LIMIT}"));
         }
-        Some(Self { redis: redis?, script: Script::new(include_str!("../lua/api_limit.lua")), limit })
+        let script = Script::new(include_str!("../lua/api_limit.lua"));
+        Some(Self { redis: redis?, script, limit, denials: Denials::default() })
     }
 
     /// Opens the connection, and loads the script, ahead of the first request.
@@ -90,30 +96,50 @@ impl ApiLimit {
         self.redis.warm_up(&[&self.script]).await;
     }
 
-    /// Counts a request of this user: of whoever asks, also where an administrator asks about another.
+    /// The denial of this user that still stands, as far as this process knows: asked before anything is done for a request,
+    /// it keeps those that come too often from every store. `None` says nothing; [`Self::check`] does.
+    ///
+    /// It is exact: a denied request is not counted, so nothing but time lets the next one through.
+    #[must_use]
+    pub fn denied_already(&self, user: &UserId) -> Option<Admission> {
+        let left = self.denials.left(user, now())?;
+        Some(Admission::Denied { limit: self.limit, retry_after: whole_seconds(left) })
+    }
+
+    /// Counts a request of this user: of whoever asks, also where an administrator asks about another. While a denial
+    /// stands, Redis is not asked.
     ///
     /// Takes 250 ms at the most, or twice that where the connection had died. A request whose answer from Redis was lost
     /// may be counted twice.
     pub async fn check(&self, user: &UserId) -> Admission {
+        if let Some(denied) = self.denied_already(user) {
+            return denied;
+        }
+        // Read before Redis reads its own, so that no denial is remembered for longer than it stands.
+        let asked_at = now();
         let mut script = self.script.key(format!("huntaze:api-limit:{user}"));
         script.arg(self.limit).arg(WINDOW.as_secs() * 1_000_000);
         match self.redis.run(&script).await {
-            Ok(counted) => self.admission(counted),
+            Ok((true, remaining, wait)) => {
+                let reset = whole_seconds(Duration::from_micros(wait));
+                Admission::Granted { limit: self.limit, remaining, reset }
+            }
+            Ok((false, _, wait)) => {
+                let wait = Duration::from_micros(wait);
+                self.denials.remember(user, asked_at, wait);
+                Admission::Denied { limit: self.limit, retry_after: whole_seconds(wait) }
+            }
             Err(error) => {
                 tracing::warn!(%error, "the API limit is not known; the request is let through");
                 Admission::Unknown
             }
         }
     }
+}
 
-    fn admission(&self, (granted, remaining, wait): (bool, u32, u64)) -> Admission {
-        let (limit, wait) = (self.limit, Duration::from_secs(wait.div_ceil(1_000_000).max(1)));
-        if granted {
-            Admission::Granted { limit, remaining, reset: wait }
-        } else {
-            Admission::Denied { limit, retry_after: wait }
-        }
-    }
+/// Rounded up: who comes back then is not too early.
+fn whole_seconds(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX).max(1))
 }
 
 #[cfg(test)]

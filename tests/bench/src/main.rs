@@ -27,7 +27,6 @@ use crate::report::{Report, Target, ratio, ratio_of};
 use crate::setting::{PROVIDER, Setting};
 use crate::stats::{mib, millions, ms};
 use crate::subject::target_folder;
-use crate::wire::shape;
 
 const MIB: u64 = 1 << 20;
 

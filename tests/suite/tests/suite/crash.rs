@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use huntaze_tests::{App, Proxy};
+use huntaze_tests::{App, Proxy, Request, Session};
 use huntaze_world::{Fault, Provider};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::{brief, campaign, entries_and_rollups, rollup_cost, status_of, text, usd};
+use crate::support::{STATUS, brief, campaign, entries_and_rollups, rollup_cost, status_of, text, usd};
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -99,7 +99,7 @@ async fn a_crash_between_settlement_and_projection_leaves_a_ledger_that_the_swee
     assert_eq!(view["status"], "completed");
     assert_eq!(app.stores.cost_items().await?.len(), 0);
     let swept = app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?;
-    assert_eq!(swept, json!({"settled": 0, "found": 0, "written": 1, "failed": 0}));
+    assert_eq!(swept, json!({"ended": 0, "settled": 0, "found": 0, "written": 1, "failed": 0}));
     let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
     assert_eq!((entries.len(), rollups.len()), (1, 4));
     assert_eq!(usd(&entries[0]["cost"]), usd(&view["cost"]["total"]));
@@ -246,12 +246,78 @@ async fn a_store_that_fails_one_settlement_loses_none_of_the_others() -> Result<
             .take();
     let mut ends: Vec<_> = view["attempts"].as_array().unwrap().iter().map(|a| text(&a["outcome"])).collect();
     ends.sort_unstable();
-    assert_eq!((&view["status"], ends), (&json!("running"), vec!["pending", "succeeded", "succeeded", "succeeded"]));
+    assert_eq!(ends, ["pending", "succeeded", "succeeded", "succeeded"]);
+    // It is ended by whichever settlement is written last, or by the sweep.
+    assert!(["running", "failed"].contains(&text(&view["status"])), "{view}");
 
     run_out(&app).await?;
     assert_eq!(app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?["settled"], 1);
     let stored =
         "SELECT status, cost = (SELECT sum(cost) FROM orchestrator.attempts) AS even FROM orchestrator.workflows";
     assert_eq!(app.stores.row(stored, &[]).await?, json!({"status": "failed", "even": true}));
+    Ok(())
+}
+
+/// A begin that the function gave up goes on in the network, and may be carried out when its workflow has been withdrawn.
+#[tokio::test]
+async fn a_begin_that_arrives_behind_its_withdrawal_changes_nothing() -> Result<()> {
+    const BEGIN: &str = include_str!("../../../../shared/orchestrator/sql/begin.sql");
+    let app = App::start().await?.set("API_RATE_LIMIT_PER_MINUTE", "1");
+    let hybrid = app.function("campaigns-hybrid")?;
+    assert_eq!(hybrid.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?.status, 200);
+    let refused = campaign("ana", &brief("content_planning", &["onlyfans"])).idempotency_key("k1");
+    assert_eq!(app.function("campaigns-hybrid")?.http(refused).await?.status, 429);
+
+    let state = "SELECT (SELECT jsonb_agg(w.status ORDER BY w.status) FROM orchestrator.workflows w) AS workflows,
+                        (SELECT count(*) FROM orchestrator.attempts WHERE outcome = 'pending') AS pending,
+                        (SELECT count(*) FROM orchestrator.reservations WHERE settled_at IS NULL) AS held,
+                        (SELECT count(*) FROM orchestrator.workflows WHERE idempotency_key = 'k1') AS keys";
+    let expected = json!({"workflows": ["completed", "withdrawn"], "pending": 0, "held": 0, "keys": 0});
+    assert_eq!(app.stores.row(state, &[]).await?, expected);
+    let sent = app
+        .stores
+        .row(
+            "SELECT to_jsonb(w) || '{\"idempotency_key\": \"k1\"}' AS workflow, to_jsonb(a) AS attempt
+               FROM orchestrator.workflows w JOIN orchestrator.attempts a ON a.workflow_id = w.id
+              WHERE w.status = 'withdrawn'",
+            &[],
+        )
+        .await?;
+    app.stores.execute(BEGIN, &[&sent["workflow"], &sent["attempt"], &120_000.0_f64]).await?;
+    assert_eq!(app.stores.row(state, &[]).await?, expected);
+
+    // No route shows it, nothing is owed for it, and an hour later it is gone.
+    let list = campaigns_of("ana", &app).await?;
+    assert_eq!((&list["summary"]["total"], list["workflows"].as_array().map(Vec::len)), (&json!(1), Some(1)));
+    let old = "UPDATE orchestrator.workflows SET completed_at = now() - interval '2 hours' WHERE status = 'withdrawn'";
+    app.stores.execute(old, &[]).await?;
+    let swept = app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?;
+    assert_eq!((&swept["settled"], &swept["ended"]), (&json!(0), &json!(0)), "{swept}");
+    let gone = json!({"workflows": ["completed"], "pending": 0, "held": 0, "keys": 0});
+    assert_eq!(app.stores.row(state, &[]).await?, gone);
+    Ok(())
+}
+
+async fn campaigns_of(user: &str, app: &App) -> Result<Value> {
+    // Asked by somebody whose own requests are not used up.
+    let request = Request::get(STATUS).bearer(&Session::admin("root").v4()).query("userId", user);
+    Ok(app.function("campaigns-status")?.http(request).await?.body["data"].take())
+}
+
+#[tokio::test]
+async fn a_workflow_that_nobody_drives_any_more_is_ended_by_the_sweep() -> Result<()> {
+    let app = App::start().await?;
+    let made =
+        app.function("campaigns-hybrid")?.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?;
+    let workflow = text(&made.body["data"]["workflowId"]).to_owned();
+    // Every attempt is settled, and the statement that ends the workflow was never carried out.
+    let lost = "UPDATE orchestrator.workflows
+                   SET status = 'running', completed_at = NULL, result = NULL, started_at = now() - interval '10 minutes'";
+    app.stores.execute(lost, &[]).await?;
+    let swept = app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?;
+    assert_eq!((&swept["ended"], &swept["settled"]), (&json!(1), &json!(0)), "{swept}");
+    let view = app.function("campaigns-status")?.http(status_of("ana", &workflow)).await?.body["data"].take();
+    assert_eq!((&view["status"], &view["error"]["code"]), (&json!("failed"), &json!("internal")));
+    assert_eq!(view["decisions"].as_array().unwrap().last().unwrap()["reason"], "interrupted");
     Ok(())
 }

@@ -74,9 +74,19 @@ async fn without_redis_or_aws_the_main_job_still_runs() -> Result<()> {
 
 #[tokio::test]
 async fn a_configuration_that_cannot_be_used_is_unhealthy() -> Result<()> {
-    for app in [App::start().await?.unset("NEXTAUTH_SECRET"), App::start().await?.set("ROLE_PLANNER", "gemini:x")] {
-        let response = health(&app).await?;
-        assert_eq!((response.status, &response.body["checks"]["orchestrator"]["status"]), (503, &json!("unhealthy")));
+    // Each of them keeps the main job from starting.
+    let app = App::start().await?;
+    for (name, wrong) in [
+        ("NEXTAUTH_SECRET", ""),
+        ("ROLE_PLANNER", "gemini:x"),
+        ("API_RATE_LIMIT_PER_MINUTE", "0"),
+        ("MAX_RETRIES", "-1"),
+        ("RESERVATION_LEASE_MS", "1000"),
+        ("REQUEST_DEADLINE_MS", "0"),
+    ] {
+        let response = app.function_with("health", name, wrong)?.http(Request::get(HEALTH)).await?;
+        let orchestrator = &response.body["checks"]["orchestrator"]["status"];
+        assert_eq!((response.status, orchestrator), (503, &json!("unhealthy")), "{name}");
     }
     let unpriced = App::start().await?.set("ROLE_PLANNER", "azure:gpt-4-turbo=gpt-99");
     assert_eq!(health(&unpriced).await?.status, 503);

@@ -45,7 +45,8 @@ fn key(user: &str) -> String {
     format!("huntaze:api-limit:{user}")
 }
 
-/// Time passes for some of a user's requests: each was made so many seconds earlier.
+/// Time passes for some of a user's requests: each was made so many seconds earlier. A process for which none passed keeps
+/// to a denial that it was told of, so who was denied is asked for in a fresh one.
 async fn age(redis: &mut MultiplexedConnection, user: &str, requests: &[i64], seconds: i64) -> Result<()> {
     for at in requests {
         let earlier = at - seconds * 1_000_000;
@@ -104,7 +105,8 @@ async fn one_count_holds_over_all_functions_and_processes_at_once() -> Result<()
     Ok(())
 }
 
-/// The first statement and the limit are asked side by side, so what the one kept the other's no takes back.
+/// The first statement and the limit are asked side by side, so what the one kept the other's no takes back: what stays of it
+/// is a tombstone that no one sees.
 #[tokio::test]
 async fn a_campaign_that_is_refused_keeps_nothing_and_its_key_is_free() -> Result<()> {
     let app = limited(1).await?;
@@ -112,19 +114,20 @@ async fn a_campaign_that_is_refused_keeps_nothing_and_its_key_is_free() -> Resul
     let request = || campaign("ana", &brief("message_generation", &["onlyfans"])).idempotency_key("k1");
     assert_eq!(hybrid.http(campaign("ana", &brief("message_generation", &["onlyfans"]))).await?.status, 200);
     assert_eq!(hybrid.http(request()).await?.status, 429);
-    let kept = "SELECT (SELECT count(*) FROM orchestrator.workflows) AS workflows,
-                       (SELECT count(*) FROM orchestrator.attempts) AS attempts,
-                       (SELECT count(*) FROM orchestrator.reservations) AS reservations";
-    assert_eq!(app.stores.row(kept, &[]).await?, json!({"workflows": 1, "attempts": 1, "reservations": 1}));
+    let kept = "SELECT (SELECT count(*) FROM orchestrator.workflows WHERE status <> 'withdrawn') AS workflows,
+                       (SELECT count(*) FROM orchestrator.attempts WHERE failure IS DISTINCT FROM 'not_sent') AS attempts,
+                       (SELECT count(*) FROM orchestrator.reservations WHERE settled_at IS NULL) AS held";
+    assert_eq!(app.stores.row(kept, &[]).await?, json!({"workflows": 1, "attempts": 1, "held": 0}));
 
     let mut redis = app.stores.redis().await?;
     let counted = log(&mut redis, "ana").await?;
     age(&mut redis, "ana", &counted, 61).await?;
+    let hybrid = app.function("campaigns-hybrid")?;
     let answered = hybrid.http(request()).await?;
     assert_eq!((answered.status, answered.header("idempotent-replayed")), (200, ""), "{}", answered.body);
     // An answer that is there already is not given either, to whoever has asked too often.
     assert_eq!(hybrid.http(request()).await?.status, 429);
-    assert_eq!(app.stores.row(kept, &[]).await?, json!({"workflows": 2, "attempts": 2, "reservations": 2}));
+    assert_eq!(app.stores.row(kept, &[]).await?, json!({"workflows": 2, "attempts": 2, "held": 0}));
     Ok(())
 }
 
@@ -151,10 +154,12 @@ async fn the_limit_holds_over_any_60_seconds() -> Result<()> {
     // 40 seconds pass: nothing has left the window, and the next one is let through in what remains of it.
     let made = log(&mut redis, "ana").await?;
     age(&mut redis, "ana", &made, 40).await?;
+    let status = app.function("campaigns-status")?;
     let (429, Some((0, 5..=20))) = told(&status.http(ask("ana")).await?) else { panic!("too early or too late") };
     // 25 more pass for the first two alone: they make room for two, not for a new window of five.
     let made = log(&mut redis, "ana").await?;
     age(&mut redis, "ana", &made[..2], 25).await?;
+    let status = app.function("campaigns-status")?;
     assert_eq!(statuses(&status, "ana", 4).await?, [200, 200, 429, 429]);
     // What has left the window is forgotten, and a user who comes no more is forgotten altogether.
     assert_eq!(log(&mut redis, "ana").await?.len(), 5);
@@ -167,16 +172,16 @@ async fn the_limit_holds_over_any_60_seconds() -> Result<()> {
 async fn a_limit_that_was_lowered_holds_for_what_was_let_through_before() -> Result<()> {
     let app = limited(5).await?;
     assert_eq!(statuses(&app.function("campaigns-status")?, "ana", 5).await?, [200; 5]);
-    let lowered = app.function_with("campaigns-status", "API_RATE_LIMIT_PER_MINUTE", "2")?;
+    let lowered = || app.function_with("campaigns-status", "API_RATE_LIMIT_PER_MINUTE", "2");
     let mut redis = app.stores.redis().await?;
     let made = log(&mut redis, "ana").await?;
     age(&mut redis, "ana", &made[..3], 50).await?;
     // The first three leave within 10 seconds, but only when the fourth does there is one of two left.
-    let (429, Some((0, 20..=60))) = told(&lowered.http(ask("ana")).await?) else { panic!("not by the lower limit") };
+    let (429, Some((0, 20..=60))) = told(&lowered()?.http(ask("ana")).await?) else { panic!("not by the lower limit") };
     age(&mut redis, "ana", &made[3..4], 61).await?;
     let made = log(&mut redis, "ana").await?;
     age(&mut redis, "ana", &made[1..4], 11).await?;
-    assert!(matches!(told(&lowered.http(ask("ana")).await?), (200, Some((0, _)))));
+    assert!(matches!(told(&lowered()?.http(ask("ana")).await?), (200, Some((0, _)))));
     Ok(())
 }
 
@@ -193,7 +198,40 @@ async fn a_clock_that_was_set_back_neither_loses_a_request_nor_locks_a_user_out(
     // Set back by an hour: those times mean nothing any more.
     let made = log(&mut redis, "ana").await?;
     age(&mut redis, "ana", &made, -3_600).await?;
+    let status = app.function("campaigns-status")?;
     assert_eq!(statuses(&status, "ana", 4).await?, [200, 200, 200, 429]);
+    Ok(())
+}
+
+/// Redis is not asked about a denial that is known, so what becomes of the log there is not heard of.
+#[tokio::test]
+async fn a_denial_is_remembered_by_the_process_that_was_told_it_until_its_end() -> Result<()> {
+    let app = limited(1).await?;
+    let status = app.function("campaigns-status")?;
+    assert_eq!(status.http(ask("ana")).await?.status, 200);
+    let mut redis = app.stores.redis().await?;
+    let made = log(&mut redis, "ana").await?;
+    age(&mut redis, "ana", &made, 55).await?;
+    let told_at = Instant::now();
+    let (429, Some((0, wait @ 1..=5))) = told(&status.http(ask("ana")).await?) else { panic!("no denial") };
+
+    redis::cmd("DEL").arg(key("ana")).exec_async(&mut redis).await?;
+    assert_eq!(statuses(&status, "ana", 2).await?, [429; 2]);
+    assert_eq!(statuses(&status, "bob", 2).await?, [200, 429], "a denial is one user's");
+    let counted_down = eventually(BOUND, async || {
+        let answer = told(&status.http(ask("ana")).await?);
+        ensure!(matches!(answer, (429, Some((0, left))) if left < wait), "{answer:?}");
+        Ok(())
+    });
+    counted_down.await?;
+    let let_through = eventually(BOUND, async || {
+        let answer = told(&status.http(ask("ana")).await?);
+        ensure!(answer.0 == 200, "{answer:?}");
+        Ok(())
+    });
+    let_through.await?;
+    let after = told_at.elapsed();
+    assert!(after >= Duration::from_secs(wait - 1), "let through {after:?} after a denial of {wait} s");
     Ok(())
 }
 

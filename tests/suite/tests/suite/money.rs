@@ -105,7 +105,7 @@ async fn design_projecting_twice_changes_nothing() -> Result<()> {
     for _ in 0..3 {
         app.stores.execute("UPDATE orchestrator.attempts SET projected_at = NULL", &[]).await?;
         let swept = sweeper.invoke(&json!({}), std::time::Duration::from_secs(30)).await?;
-        assert_eq!(swept, json!({"settled": 0, "found": 1, "written": 0, "failed": 0}));
+        assert_eq!(swept, json!({"ended": 0, "settled": 0, "found": 1, "written": 0, "failed": 0}));
     }
     let sorted = |mut items: Vec<serde_json::Map<String, Value>>| {
         items.sort_by_key(|item| item["id"].to_string());
