@@ -55,8 +55,14 @@ pub fn check(data: &[u8]) -> bool {
     let end = answer::read(provider, status, &headers, body, now);
     assert_eq!(end, answer::read(provider, status, &headers, body, now), "the same answer, read again");
 
-    meaning(status, body, &end);
     waiting(&end);
+    // What the reader skips may be less than JSON (a control character in a text that nobody asked for). What it says is then
+    // not compared with the whole, which cannot be read.
+    let has_read = end.result.is_ok() || matches!(end.billing, Billing::Usage(_));
+    if has_read && json(body).is_none() {
+        return end.result.is_ok();
+    }
+    meaning(status, body, &end);
     money(provider, status, body, &end);
     end.result.is_ok()
 }
