@@ -56,7 +56,7 @@ struct Landed {
 struct Record {
     attempt: AttemptIntent,
     settlement: Settlement,
-    failure: Option<&'static str>,
+    failure: Option<Failure>,
     http_status: Option<u16>,
     duration: Duration,
     following: Vec<Flight>,
@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
                 Event::Written(record, Ok(())) => {
                     writing = false;
                     // What was not made is no entry of the ledger.
-                    if record.failure != Some(Failure::NotSent.as_str()) {
+                    if record.failure != Some(Failure::NotSent) {
                         self.entries.push(LedgerEntry::of(&record.attempt, record.settlement, record.duration));
                     }
                     record.following.into_iter().for_each(|flight| work.push(self.wait(flight)));
@@ -227,7 +227,6 @@ impl<'a> Run<'a> {
             self.halted.send_replace(self.state.error.is_some());
         }
         let following = following.into_iter().map(|launch| self.prepare(launch)).collect();
-        let failure = failure.map(Failure::as_str);
         Record { attempt, settlement, failure, http_status: end.http_status, duration, following }
     }
 
@@ -236,7 +235,8 @@ impl<'a> Run<'a> {
         Box::pin(async move {
             let Record { attempt, settlement, failure, http_status, duration, following } = &record;
             let attempts: Vec<_> = following.iter().map(|flight| &flight.attempt).collect();
-            let (settlement, failure, http_status, duration) = (*settlement, *failure, *http_status, *duration);
+            let (settlement, http_status, duration) = (*settlement, *http_status, *duration);
+            let failure = failure.map(Failure::as_str);
             let end = AttemptEnd { attempt, settlement, failure, http_status, duration };
             let written = store::advance(&orchestrator.database, &end, &state, &attempts, orchestrator.lease).await;
             Event::Written(Box::new(record), written)
