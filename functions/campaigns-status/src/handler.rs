@@ -31,9 +31,7 @@ impl Route for App {
 
 impl App {
     async fn read(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
-        let named = call.parameter("userId")?.map(UserId::parse).transpose();
-        let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
-        let owner = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+        let owner = call.owner(principal)?;
         // Read beside `workflowId` too: a parameter that is wrong is said, also where it is not needed.
         let query = list_query(owner, call)?;
         match call.parameter("workflowId")? {
@@ -58,9 +56,9 @@ impl App {
     }
 }
 
-fn list_query(owner: &UserId, call: &Call) -> Result<ListQuery, Problem> {
+fn list_query(owner: UserId, call: &Call) -> Result<ListQuery, Problem> {
     Ok(ListQuery {
-        user: owner.clone(),
+        user: owner,
         status: call.parameter("status")?.map(read_status).transpose()?,
         after: call.parameter("cursor")?.map(read_cursor).transpose()?,
         limit: call.parameter("limit")?.map_or(Ok(DEFAULT_LIMIT), read_limit)?,

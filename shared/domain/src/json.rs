@@ -106,23 +106,26 @@ fn add(faults: &mut Vec<FieldFault>, pointer: &str, detail: String) {
 /// Reads the fields of one object and collects what is wrong with them.
 ///
 /// A field that is `null` counts as absent, as JavaScript clients send it.
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     pointer: String,
     faults: &'a mut Vec<FieldFault>,
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(map: &'a Map<String, Value>, pointer: &str, faults: &'a mut Vec<FieldFault>) -> Self {
+    /// Reads an object; `pointer` is where it stands in the body.
+    #[must_use]
+    pub fn new(map: &'a Map<String, Value>, pointer: &str, faults: &'a mut Vec<FieldFault>) -> Self {
         Self { map, pointer: pointer.to_owned(), faults }
     }
 
-    pub(crate) fn fault(&mut self, name: &str, detail: impl Into<String>) {
+    /// Adds a fault of a field.
+    pub fn fault(&mut self, name: &str, detail: impl Into<String>) {
         self.add(&[name], detail.into());
     }
 
     /// A fault of one item of a list.
-    pub(crate) fn fault_at(&mut self, name: &str, index: usize, detail: impl Into<String>) {
+    pub fn fault_at(&mut self, name: &str, index: usize, detail: impl Into<String>) {
         self.add(&[name, &index.to_string()], detail.into());
     }
 
@@ -133,7 +136,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The field read by `read`; a value that it does not take is a fault. `None` if absent or faulty.
-    pub(crate) fn optional<T>(
+    pub fn optional<T>(
         &mut self,
         name: &str,
         expected: &str,
@@ -148,7 +151,7 @@ impl<'a> Fields<'a> {
     }
 
     /// As [`Self::optional`], and its absence is a fault as well.
-    pub(crate) fn required<T>(
+    pub fn required<T>(
         &mut self,
         name: &str,
         expected: &str,

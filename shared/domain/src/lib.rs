@@ -6,6 +6,7 @@ pub mod ids;
 pub mod intent;
 pub mod json;
 pub mod money;
+pub mod notification;
 pub mod principal;
 pub mod provider;
 pub mod trace;

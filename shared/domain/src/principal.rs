@@ -42,11 +42,24 @@ pub struct Principal {
 #[error("this data belongs to another user")]
 pub struct Forbidden;
 
+/// The caller asked for what only administrators may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this needs an administrator")]
+pub struct NotAdmin;
+
 impl Principal {
     /// Whether the caller may use admin routes and name another user.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         self.role >= Role::Admin
+    }
+
+    /// Lets administrators through.
+    ///
+    /// # Errors
+    /// [`NotAdmin`] for anybody else.
+    pub fn require_admin(&self) -> Result<(), NotAdmin> {
+        if self.is_admin() { Ok(()) } else { Err(NotAdmin) }
     }
 
     /// Whose data a request is about: the caller's, or another's whom an admin names.

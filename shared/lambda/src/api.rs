@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use huntaze_domain::error::ErrorCode;
+use huntaze_domain::ids::UserId;
 use huntaze_domain::principal::Principal;
 use huntaze_domain::trace::Trace;
 use jiff::Timestamp;
@@ -177,6 +178,16 @@ impl Call {
             }
             AuthError::ForbiddenOrigin => Problem::forbidden("cookies are not taken from this origin"),
         })
+    }
+
+    /// Whose data it is about: the caller's, or that of the user whom an administrator names with `userId`.
+    ///
+    /// # Errors
+    /// 400 for a text that is no user id, 403 for another user without the role.
+    pub fn owner(&self, principal: &Principal) -> Result<UserId, Problem> {
+        let named = self.parameter("userId")?.map(UserId::parse).transpose();
+        let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
+        principal.acting_for(named.as_ref()).cloned().map_err(|e| Problem::forbidden(e.to_string()))
     }
 
     /// A query parameter; named twice, it is refused.

@@ -128,8 +128,11 @@ impl Aws {
         };
         let endpoints = [
             endpoint("dynamodb", "AWS_ENDPOINT_URL_DYNAMODB"),
+            endpoint("s3", "AWS_ENDPOINT_URL_S3"),
+            endpoint("secrets_manager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+            endpoint("sesv2", "AWS_ENDPOINT_URL_SESV2"),
+            endpoint("sns", "AWS_ENDPOINT_URL_SNS"),
             endpoint("sqs", "AWS_ENDPOINT_URL_SQS"),
-            endpoint("secretsmanager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
         ];
         Self { config, endpoints: endpoints.into_iter().flatten().collect() }
     }
@@ -137,30 +140,45 @@ impl Aws {
     fn endpoint(&self, service: &str) -> Option<String> {
         self.endpoints.iter().find(|(name, _)| *name == service).map(|(_, url)| url.clone())
     }
+}
 
+macro_rules! client {
+    ($(#[$doc:meta])* $name:ident, $sdk:ident) => {
+        impl Aws {
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(&self) -> $sdk::Client {
+                let mut config = $sdk::config::Builder::from(&self.config);
+                config.set_endpoint_url(self.endpoint(stringify!($name)));
+                $sdk::Client::from_conf(config.build())
+            }
+        }
+    };
+}
+
+client! {
     /// DynamoDB.
-    #[must_use]
-    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config);
-        config.set_endpoint_url(self.endpoint("dynamodb"));
-        aws_sdk_dynamodb::Client::from_conf(config.build())
-    }
-
-    /// SQS.
-    #[must_use]
-    pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        let mut config = aws_sdk_sqs::config::Builder::from(&self.config);
-        config.set_endpoint_url(self.endpoint("sqs"));
-        aws_sdk_sqs::Client::from_conf(config.build())
-    }
-
+    dynamodb, aws_sdk_dynamodb
+}
+client! {
+    /// S3.
+    s3, aws_sdk_s3
+}
+client! {
     /// Secrets Manager.
-    #[must_use]
-    pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
-        let mut config = aws_sdk_secretsmanager::config::Builder::from(&self.config);
-        config.set_endpoint_url(self.endpoint("secretsmanager"));
-        aws_sdk_secretsmanager::Client::from_conf(config.build())
-    }
+    secrets_manager, aws_sdk_secretsmanager
+}
+client! {
+    /// Simple Email Service, version 2.
+    sesv2, aws_sdk_sesv2
+}
+client! {
+    /// Simple Notification Service.
+    sns, aws_sdk_sns
+}
+client! {
+    /// Simple Queue Service.
+    sqs, aws_sdk_sqs
 }
 
 /// The SDK's HTTP client cannot take a TLS configuration, so this one stands in: hyper on ours.
