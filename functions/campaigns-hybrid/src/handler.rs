@@ -41,7 +41,7 @@ impl Route for App {
         };
         call.admit(admission.await)?;
         let (owner, outcome) = answered?;
-        let Outcome { answer, entries, fallbacks } = outcome;
+        let Outcome { answer, entries, fallbacks, refusal: _ } = outcome;
         count(call, &entries, fallbacks);
         if !entries.is_empty() {
             let ledger = self.ledger.clone();
@@ -119,6 +119,9 @@ fn refused(error: &RunError) -> Problem {
     match error {
         RunError::Route(route @ RouteError::CostLimit { .. }) => {
             Problem::new(ErrorCode::CostLimitExceeded, route.to_string()).with("limit", route.limit())
+        }
+        RunError::Budget(refusal) => {
+            Problem::new(ErrorCode::CostLimitExceeded, refusal.to_string()).with("limit", refusal.limit())
         }
         RunError::Route(RouteError::UnknownModel(unknown)) => {
             // A fault of the configuration: said to the caller, and loudly to the operator.

@@ -4,6 +4,7 @@
 //! pure ([`price`], [`attempt`]); the stores beside them are [`ledger`] (DynamoDB) and [`sweep`] (both).
 
 pub mod attempt;
+pub mod budget;
 pub mod ledger;
 pub mod price;
 pub mod sweep;

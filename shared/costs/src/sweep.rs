@@ -14,8 +14,8 @@ use tokio_postgres::types::Type;
 
 use crate::ledger::{Ledger, LedgerEntry, LedgerError};
 
-const SETTLE_EXPIRED: &str = include_str!("../sql/settle_expired.sql");
-const NOT_SENT: &str = include_str!("../sql/not_sent.sql");
+const SETTLE_EXPIRED: &str = "SELECT * FROM orchestrator.settle_expired($1)";
+const SETTLE_UNSENT: &str = "SELECT orchestrator.settle_unsent()";
 const PURGE_WITHDRAWN: &str = include_str!("../sql/purge_withdrawn.sql");
 const END_ABANDONED: &str = include_str!("../sql/end_abandoned.sql");
 const UNPROJECTED: &str = include_str!("../sql/unprojected.sql");
@@ -62,7 +62,7 @@ pub struct Expired {
 /// # Errors
 /// [`SweepError::Database`]
 pub async fn tidy(database: &Database) -> Result<u64, SweepError> {
-    database.query(NOT_SENT, &[]).await?;
+    database.query(SETTLE_UNSENT, &[]).await?;
     database.query(PURGE_WITHDRAWN, &[(&PURGED, Type::INT8)]).await?;
     Ok(database.query(END_ABANDONED, &[]).await?.len() as u64)
 }

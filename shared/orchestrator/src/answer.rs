@@ -45,11 +45,13 @@ pub enum Failure {
     NotConfigured,
     /// The call was not made: when it was its turn there was no time left, or no use for it.
     NotSent,
+    /// The call was not made: its upper bound passes what a budget leaves.
+    OverBudget,
 }
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Connect,
         Self::Connection,
         Self::Timeout,
@@ -63,6 +65,7 @@ impl Failure {
         Self::InvalidAnswer,
         Self::NotConfigured,
         Self::NotSent,
+        Self::OverBudget,
     ];
 
     /// The name in the stores, in the log, and in a workflow's history.
@@ -82,6 +85,7 @@ impl Failure {
             Self::InvalidAnswer => "invalid_answer",
             Self::NotConfigured => "not_configured",
             Self::NotSent => "not_sent",
+            Self::OverBudget => "over_budget",
         }
     }
 
@@ -89,6 +93,12 @@ impl Failure {
     #[must_use]
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Connect | Self::Connection | Self::Timeout | Self::RateLimited | Self::Server)
+    }
+
+    /// Whether no call was made at all: it is no entry of the ledger, and no request of a provider.
+    #[must_use]
+    pub fn is_uncalled(self) -> bool {
+        matches!(self, Self::NotSent | Self::OverBudget)
     }
 
     /// Whether another provider may be asked. A refusal is an answer, and a request that one rejects is wrong at both.

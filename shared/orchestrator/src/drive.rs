@@ -12,9 +12,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use huntaze_costs::attempt::{AttemptIntent, Billing, Settlement};
+use huntaze_costs::budget::Refusal;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{AttemptId, WorkflowId, random};
+use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
 use huntaze_domain::trace::SpanId;
 use jiff::{Timestamp, Unit};
@@ -29,7 +31,7 @@ use crate::provider::CallId;
 use crate::route::{Offer, Route, RouteError};
 use crate::run::{Orchestrator, Request, RunError};
 use crate::status::booked_summary;
-use crate::store::{self, AttemptEnd, StoreError};
+use crate::store::{self, AttemptEnd, Refusals, StoreError};
 use crate::workflow::{DecisionRecord, Fallback, State, WorkflowError, WorkflowStatus};
 
 /// One call that ended, as it is booked.
@@ -68,8 +70,8 @@ enum Event {
     Due(Box<Flight>),
     /// A call ended.
     Landed(Box<Landed>),
-    /// A record is written, or could not be.
-    Written(Box<Record>, Result<(), StoreError>),
+    /// A record is written, and some of the calls that follow are refused; or it could not be.
+    Written(Box<Record>, Result<Refusals, StoreError>),
 }
 
 type Pending<'a> = Pin<Box<dyn Future<Output = Event> + Send + 'a>>;
@@ -89,6 +91,8 @@ pub(crate) struct Run<'a> {
     pub(crate) entries: Vec<LedgerEntry>,
     /// Who is being called.
     under_way: Vec<Provider>,
+    /// The budget that last refused a call.
+    pub(crate) refusal: Option<Refusal>,
     /// The store failed: nothing new is called, what is under way is still settled.
     broken: Option<StoreError>,
     /// Whether nothing new is called any more: who waits for a call's turn need not.
@@ -109,6 +113,7 @@ impl<'a> Run<'a> {
             booked: Vec::new(),
             entries: Vec::new(),
             under_way: Vec::new(),
+            refusal: None,
             broken: None,
             halted: watch::Sender::new(false),
         }
@@ -119,6 +124,24 @@ impl<'a> Run<'a> {
         let launch = self.machine.begin(self.elapsed())?;
         self.note_decisions(None);
         Ok(self.prepare(launch))
+    }
+
+    /// A budget refused the first call, and nothing is kept: what is called in its place.
+    ///
+    /// # Errors
+    /// [`RunError`] where there is no other way.
+    pub(crate) fn refused(&mut self, first: Flight, refusal: Refusal) -> Result<Flight, RunError> {
+        let provider = first.attempt.provider;
+        self.under_way.clear();
+        self.state.ended(provider, Some(Failure::OverBudget), &[]);
+        let end = End { failure: Some(Failure::OverBudget), retry_after: None, cost: Usd::ZERO };
+        let following = self.machine.ended(&first.launch, &end, self.elapsed(), random());
+        self.note_decisions(Some(provider));
+        self.refusal = Some(refusal.clone());
+        following.into_iter().next().map(|launch| self.prepare(launch)).ok_or_else(|| match self.machine.stop() {
+            Some(Stop::Exhausted { .. }) | None => RunError::Budget(refusal),
+            Some(stop) => stop.clone().into(),
+        })
     }
 
     /// Calls until there is an answer or no way on. Records are written one after the other, in the order they were made.
@@ -132,13 +155,20 @@ impl<'a> Run<'a> {
             match event {
                 Event::Due(flight) => work.push(self.call(*flight)),
                 Event::Landed(landed) => records.push_back(self.book(*landed)),
-                Event::Written(record, Ok(())) => {
+                Event::Written(record, Ok(mut refusals)) => {
                     writing = false;
-                    // What was not made is no entry of the ledger.
-                    if record.failure != Some(Failure::NotSent) {
+                    if !record.failure.is_some_and(Failure::is_uncalled) {
                         self.entries.push(LedgerEntry::of(&record.attempt, record.settlement, record.duration));
                     }
-                    record.following.into_iter().for_each(|flight| work.push(self.wait(flight)));
+                    for flight in record.following {
+                        match refusals.remove(flight.attempt.id.as_str()) {
+                            Some(refusal) => {
+                                self.refusal = Some(refusal);
+                                work.push(uncalled(flight, Failure::OverBudget));
+                            }
+                            None => work.push(self.wait(flight)),
+                        }
+                    }
                 }
                 Event::Written(_, Err(error)) => {
                     writing = false;
@@ -186,9 +216,7 @@ impl<'a> Run<'a> {
 
     fn call(&self, flight: Flight) -> Pending<'a> {
         let Some(cap) = self.machine.cap(&flight.launch, self.elapsed()) else {
-            let end = CallEnd::failed(Failure::NotSent, Billing::Nothing);
-            let landed = Landed { flight, end, duration: Duration::ZERO };
-            return Box::pin(async move { Event::Landed(Box::new(landed)) });
+            return uncalled(flight, Failure::NotSent);
         };
         let routed = &self.route.steps[flight.launch.step];
         let offer = &routed.offers[flight.launch.offer];
@@ -223,7 +251,7 @@ impl<'a> Run<'a> {
         self.note_decisions(Some(attempt.provider));
         self.state.decisions[noted..].iter().for_each(log_decision);
         if self.state.error.is_none() {
-            self.state.error = self.machine.stop().map(explained);
+            self.state.error = self.machine.stop().map(|stop| explained(stop, self.refusal.as_ref()));
             self.halted.send_replace(self.state.error.is_some());
         }
         let following = following.into_iter().map(|launch| self.prepare(launch)).collect();
@@ -366,8 +394,15 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a stop says to the caller.
-fn explained(stop: &Stop) -> WorkflowError {
+/// The end of a call that is not made.
+fn uncalled<'a>(flight: Flight, failure: Failure) -> Pending<'a> {
+    let end = CallEnd::failed(failure, Billing::Nothing);
+    let landed = Landed { flight, end, duration: Duration::ZERO };
+    Box::pin(async move { Event::Landed(Box::new(landed)) })
+}
+
+/// What a stop says to the caller. `refusal`: the budget that refused a call, where one did.
+fn explained(stop: &Stop, refusal: Option<&Refusal>) -> WorkflowError {
     let unavailable = |detail: String| WorkflowError::new(ErrorCode::ProviderUnavailable, detail);
     match stop {
         Stop::Refused(Failure::Declined) => {
@@ -383,6 +418,10 @@ fn explained(stop: &Stop) -> WorkflowError {
         Stop::CostLimit(error) => WorkflowError {
             limit: RouteError::limit(error),
             ..WorkflowError::new(ErrorCode::CostLimitExceeded, error.to_string())
+        },
+        Stop::Exhausted { last: Failure::OverBudget, .. } if let Some(refusal) = refusal => WorkflowError {
+            limit: Some(refusal.limit()),
+            ..WorkflowError::new(ErrorCode::CostLimitExceeded, refusal.to_string())
         },
         Stop::NoTime => unavailable("no time is left for another call".to_owned()),
         Stop::Exhausted { last, retry_after } => WorkflowError {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntaze_costs::budget::Refusal;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_costs::price::Catalogue;
 use huntaze_domain::ids::{IdempotencyKey, UserId, WorkflowId};
@@ -18,7 +19,7 @@ use crate::machine::Stop;
 use crate::provider::Providers;
 use crate::route::{Roles, Route, RouteError};
 use crate::store::{self, Begun, ExistingWorkflow, NewWorkflow, StoreError};
-use crate::workflow::{WorkflowError, WorkflowStatus};
+use crate::workflow::{State, WorkflowError, WorkflowStatus};
 
 /// A request that is refused waits no longer for what it had begun to be taken back.
 const WITHDRAWAL_PATIENCE: Duration = Duration::from_secs(2);
@@ -63,6 +64,9 @@ pub enum RunError {
     /// There is no way for it; nothing was stored or called.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// Budgets leave too little for a first call by any way; nothing was stored or called.
+    #[error("{0}")]
+    Budget(Refusal),
     /// Too little time was left for a first call; nothing was stored or called.
     #[error("no time is left for a call")]
     NoTime,
@@ -89,11 +93,13 @@ pub struct Outcome {
     pub entries: Vec<LedgerEntry>,
     /// How often another provider was asked.
     pub fallbacks: u64,
+    /// The budget that last refused a call, also where another way was found.
+    pub refusal: Option<Refusal>,
 }
 
 impl From<Result<Answer, RunError>> for Outcome {
     fn from(answer: Result<Answer, RunError>) -> Self {
-        Self { answer, entries: Vec::new(), fallbacks: 0 }
+        Self { answer, entries: Vec::new(), fallbacks: 0, refusal: None }
     }
 }
 
@@ -126,12 +132,13 @@ impl Orchestrator {
             Err(no_way) => return self.without_way(&request, no_way, admitted).await.into(),
         };
         let mut run = Run::new(self, &request, &route);
-        let first = match run.begin() {
+        let mut first = match run.begin() {
             Ok(first) => first,
-            Err(stop) => return Err(not_begun(stop)).into(),
+            Err(stop) => return Err(stop.into()).into(),
         };
-        let workflow = NewWorkflow {
-            id: &run.id,
+        let workflow_id = run.id.clone();
+        let mut workflow = NewWorkflow {
+            id: &workflow_id,
             user_id: &request.owner,
             requested_by: &request.requested_by,
             idempotency_key: request.idempotency_key.as_ref(),
@@ -142,27 +149,41 @@ impl Orchestrator {
             started_at: first.attempt.started_at,
         };
         let begin = store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease);
-        let (begun, admitted) = tokio::join!(begin, admitted);
-        let refused = match (begun, admitted) {
-            (Ok(Begun::New), true) => {
-                let result = run.drive(first).await;
-                let workflow_id = run.id.clone();
-                let answer = result.map(|result| Answer { result, workflow_id, replayed: false });
-                let fallbacks = run.state.fallback_history.len() as u64;
-                return Outcome { answer, fallbacks, entries: run.entries };
+        let (mut begun, admitted) = tokio::join!(begin, admitted);
+        let refused = loop {
+            match (begun, admitted) {
+                (Ok(Begun::New), true) => {
+                    let result = run.drive(first).await;
+                    let answer = result.map(|result| Answer { result, workflow_id, replayed: false });
+                    let fallbacks = run.state.fallback_history.len() as u64;
+                    return Outcome { answer, fallbacks, entries: run.entries, refusal: run.refusal };
+                }
+                // Nothing is kept of a beginning that a budget refused: a cheaper one is tried, as long as there is one.
+                (Ok(Begun::Refused(refusal)), true) => {
+                    first = match run.refused(first, refusal) {
+                        Ok(next) => next,
+                        Err(error) => return Outcome { refusal: run.refusal, ..Err(error).into() },
+                    };
+                    workflow.started_at = first.attempt.started_at;
+                    begun = store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease).await;
+                }
+                (Ok(Begun::Existing(existing)), true) => return replay(existing, &request.parsed).into(),
+                (Ok(Begun::Existing(_) | Begun::Refused(_)), false) => return Err(RunError::NotAdmitted).into(),
+                (Ok(Begun::New) | Err(_), false) => break RunError::NotAdmitted,
+                (Err(error), true) => break error.into(),
             }
-            (Ok(Begun::Existing(existing)), true) => return replay(existing, &request.parsed).into(),
-            (Ok(Begun::Existing(_)), false) => return Err(RunError::NotAdmitted).into(),
-            (Ok(Begun::New) | Err(_), false) => RunError::NotAdmitted,
-            (Err(error), true) => error.into(),
         };
-        // Nothing was called, so nothing is owed, also where it is not known whether the statement ran.
-        match timeout(WITHDRAWAL_PATIENCE, store::withdraw(&self.database, &workflow, &run.state)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, workflow = %run.id, "left to the sweep"),
-            Err(_) => tracing::warn!(workflow = %run.id, "not withdrawn in time; left to the sweep"),
-        }
+        self.withdraw(&workflow, &run.state).await;
         Err(refused).into()
+    }
+
+    /// Takes a beginning back. Nothing was called, so nothing is owed, also where it is not known whether the statement ran.
+    async fn withdraw(&self, workflow: &NewWorkflow<'_>, state: &State) {
+        match timeout(WITHDRAWAL_PATIENCE, store::withdraw(&self.database, workflow, state)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, workflow = %workflow.id, "left to the sweep"),
+            Err(_) => tracing::warn!(workflow = %workflow.id, "not withdrawn in time; left to the sweep"),
+        }
     }
 
     /// A request that has no way any more (a price rose, a provider went) may have been answered under its key all the same.
@@ -181,11 +202,13 @@ impl Orchestrator {
     }
 }
 
-fn not_begun(stop: Stop) -> RunError {
-    match stop {
-        Stop::CostLimit(error) => error.into(),
-        Stop::NoTime => RunError::NoTime,
-        Stop::Refused(_) | Stop::Rejected(_) | Stop::Exhausted { .. } => RouteError::NoProvider.into(),
+impl From<Stop> for RunError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::CostLimit(error) => error.into(),
+            Stop::NoTime => Self::NoTime,
+            Stop::Refused(_) | Stop::Rejected(_) | Stop::Exhausted { .. } => RouteError::NoProvider.into(),
+        }
     }
 }
 

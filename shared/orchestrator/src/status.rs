@@ -108,6 +108,10 @@ pub struct WorkflowView {
     pub error: Option<Value>,
 }
 
+fn is_uncalled(failure: Option<&str>) -> bool {
+    Failure::ALL.iter().any(|one| one.is_uncalled() && failure == Some(one.as_str()))
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AttemptFigures {
@@ -156,7 +160,7 @@ impl WorkflowView {
             metrics: json!({
                 "tokensUsed": tokens,
                 // What was reserved and not made is no request.
-                "requestsCount": figures.iter().filter(|f| f.failure.as_deref() != Some(Failure::NotSent.as_str())).count(),
+                "requestsCount": figures.iter().filter(|f| !is_uncalled(f.failure.as_deref())).count(),
                 "retryAttempts": row.get::<_, i32>("retries"),
                 "fallbacksUsed": fallback_history.as_array().map_or(0, Vec::len),
             }),

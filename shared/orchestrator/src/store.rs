@@ -1,9 +1,11 @@
 //! The workflow in PostgreSQL: each transaction is one statement, so that no crash can come between its parts, and each
 //! is safe to run twice.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use huntaze_costs::attempt::{AttemptIntent, Settlement};
+use huntaze_costs::budget::Refusal;
 use huntaze_domain::ids::{IdempotencyKey, UserId, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
 use huntaze_postgres::{Database, DatabaseError, Hot};
@@ -15,10 +17,10 @@ use tokio_postgres::types::Type;
 
 use crate::workflow::{State, WorkflowError, WorkflowStatus};
 
-const BEGIN: &str = include_str!("../sql/begin.sql");
+const BEGIN: &str = "SELECT fresh, refusal FROM orchestrator.begin_workflow($1, $2, $3)";
 const EXISTING: &str = include_str!("../sql/existing.sql");
-const ADVANCE: &str = include_str!("../sql/advance.sql");
-const WITHDRAW: &str = include_str!("../sql/withdraw.sql");
+const ADVANCE: &str = "SELECT settled, workflow_status, refusals FROM orchestrator.advance($1, $2, $3, $4)";
+const WITHDRAW: &str = "SELECT orchestrator.withdraw($1)";
 const ADVANCED: &str = include_str!("../sql/advanced.sql");
 
 /// The statements of every request. To read and plan them takes the server longer than to carry them out.
@@ -71,6 +73,8 @@ pub enum Begun {
     New,
     /// Its Idempotency-Key is taken.
     Existing(ExistingWorkflow),
+    /// A budget refused its first attempt; nothing is kept.
+    Refused(Refusal),
 }
 
 /// Why the store did not do what it was told.
@@ -108,7 +112,8 @@ fn workflow_row(workflow: &NewWorkflow<'_>, state: &State) -> Value {
         "id": workflow.id, "user_id": workflow.user_id, "requested_by": workflow.requested_by,
         "idempotency_key": workflow.idempotency_key, "request_hash": format!("\\x{hash}"),
         "type": workflow.intent.workflow_type, "intent": workflow.intent, "current_provider": state.current_provider,
-        "provider_states": state.provider_states, "decisions": state.decisions, "request_id": workflow.request_id, "trace_id": workflow.trace_id,
+        "provider_states": state.provider_states,
+        "fallback_history": state.fallback_history, "decisions": state.decisions, "request_id": workflow.request_id, "trace_id": workflow.trace_id,
         "started_at": workflow.started_at,
     })
 }
@@ -135,8 +140,12 @@ pub async fn begin(
     // Twice: whoever had the key may have been withdrawn in between.
     for _ in 0..2 {
         let rows = database.query(BEGIN, &params).await?;
-        if rows.first().is_some_and(|row| row.get::<_, i64>(0) == 1) {
-            return Ok(Begun::New);
+        let unreadable = || StoreError::Row(workflow.id.to_string());
+        let row = rows.first().ok_or_else(unreadable)?;
+        if row.get("fresh") {
+            let refusal: Option<Value> = row.get("refusal");
+            let refusal = refusal.map(|refusal| Refusal::from_row(&refusal).ok_or_else(unreadable)).transpose()?;
+            return Ok(refusal.map_or(Begun::New, Begun::Refused));
         }
         let found = existing(database, Some(workflow.id), workflow.user_id, workflow.idempotency_key).await?;
         match found {
@@ -199,7 +208,11 @@ pub struct AttemptEnd<'a> {
     pub duration: Duration,
 }
 
-/// Ends an attempt, moves the workflow on, and reserves the attempts that follow.
+/// The attempts that a budget refused, by their ids.
+pub type Refusals = BTreeMap<String, Refusal>;
+
+/// Ends an attempt, moves the workflow on, and reserves the attempts that follow, but for those that a budget refuses: these
+/// are kept without a reservation, are not to be called, and are ended like any other.
 ///
 /// # Errors
 /// [`StoreError::Fenced`] if the attempt or its workflow had been ended by somebody else: nothing that follows is reserved,
@@ -210,7 +223,7 @@ pub async fn advance(
     state: &State,
     next: &[&AttemptIntent],
     lease: Duration,
-) -> Result<(), StoreError> {
+) -> Result<Refusals, StoreError> {
     let settlement = end.settlement;
     let id = end.attempt.id.as_str();
     let ending = json!({
@@ -233,7 +246,7 @@ pub async fn advance(
     let row = rows.first().ok_or_else(fenced)?;
     let moved = |status: Option<&str>| status == Some(state.status.as_str());
     if row.get::<_, i64>("settled") == 1 {
-        return if moved(row.get("status")) { Ok(()) } else { Err(fenced()) };
+        return if moved(row.get("workflow_status")) { refusals(&row.get("refusals"), id) } else { Err(fenced()) };
     }
     // Either the statement had run already and its answer was lost, or somebody else was first.
     let rows = database.query(ADVANCED, &[(&id, Type::TEXT), (&ids, Type::TEXT_ARRAY)]).await?;
@@ -242,6 +255,13 @@ pub async fn advance(
         && row.get::<_, Option<&str>>("failure") == end.failure
         && row.get::<_, Option<Decimal>>("cost") == Some(settlement.cost.to_decimal())
         && moved(row.get("status"))
-        && usize::try_from(row.get::<_, i64>("reserved")) == Ok(ids.len());
-    if ours { Ok(()) } else { Err(fenced()) }
+        && usize::try_from(row.get::<_, i64>("kept")) == Ok(ids.len());
+    if ours { refusals(&row.get("refusals"), id) } else { Err(fenced()) }
+}
+
+fn refusals(row: &Value, id: &str) -> Result<Refusals, StoreError> {
+    let unreadable = || StoreError::Row(id.to_owned());
+    let members = row.as_object().ok_or_else(unreadable)?;
+    let read = |(attempt, refusal): (&String, &Value)| Some((attempt.clone(), Refusal::from_row(refusal)?));
+    members.iter().map(|member| read(member).ok_or_else(unreadable)).collect()
 }

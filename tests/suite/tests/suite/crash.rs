@@ -261,7 +261,7 @@ async fn a_store_that_fails_one_settlement_loses_none_of_the_others() -> Result<
 /// A begin that the function gave up goes on in the network, and may be carried out when its workflow has been withdrawn.
 #[tokio::test]
 async fn a_begin_that_arrives_behind_its_withdrawal_changes_nothing() -> Result<()> {
-    const BEGIN: &str = include_str!("../../../../shared/orchestrator/sql/begin.sql");
+    const BEGIN: &str = "SELECT fresh, refusal FROM orchestrator.begin_workflow($1, $2, $3)";
     let app = App::start().await?.set("API_RATE_LIMIT_PER_MINUTE", "1");
     let hybrid = app.function("campaigns-hybrid")?;
     assert_eq!(hybrid.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?.status, 200);
@@ -283,7 +283,7 @@ async fn a_begin_that_arrives_behind_its_withdrawal_changes_nothing() -> Result<
             &[],
         )
         .await?;
-    app.stores.execute(BEGIN, &[&sent["workflow"], &sent["attempt"], &120_000.0_f64]).await?;
+    app.stores.execute(BEGIN, &[&sent["workflow"], &sent["attempt"], &120_000_i64]).await?;
     assert_eq!(app.stores.row(state, &[]).await?, expected);
 
     // No route shows it, nothing is owed for it, and an hour later it is gone.

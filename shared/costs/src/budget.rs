@@ -1,0 +1,355 @@
+//! Budgets: what may be spent in a UTC day or month, by a user or by everybody, at one provider or at both.
+//!
+//! They are counted in PostgreSQL, in the transaction that keeps an attempt's intent or its settlement
+//! (`migrations/V3__budgets.sql`): a call whose upper bound passes what one of them leaves is refused, so under any
+//! concurrency spent and reserved never pass the limit. Without a budget nothing is counted.
+
+use huntaze_domain::ids::UserId;
+use huntaze_domain::money::Usd;
+use huntaze_domain::provider::Provider;
+use huntaze_postgres::{Database, DatabaseError};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+const BUDGETS: &str = include_str!("../sql/budgets.sql");
+const UTILISATION: &str = include_str!("../sql/utilisation.sql");
+const SET: &str = "SELECT orchestrator.set_budget($1, $2, $3, $4, $5, $6, $7)";
+
+/// How long a budget lasts before it begins anew, by UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// From the first to the last.
+    Month,
+}
+
+impl Period {
+    /// The name on the wire and in the stores.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+
+    /// Reads the name.
+    #[must_use]
+    pub fn from_name(text: &str) -> Option<Self> {
+        [Self::Day, Self::Month].into_iter().find(|period| period.as_str() == text)
+    }
+
+    /// The first day of the period that a moment belongs to.
+    #[must_use]
+    pub fn start(self, at: Timestamp) -> Date {
+        let day = at.to_zoned(TimeZone::UTC).date();
+        match self {
+            Self::Day => day,
+            Self::Month => day.first_of_month(),
+        }
+    }
+
+    /// When the period that begins on a day is over. A day beyond the calendar's end has none, and stands for itself.
+    #[must_use]
+    pub fn end(self, starts_on: Date) -> Timestamp {
+        let span = match self {
+            Self::Day => 1.day(),
+            Self::Month => 1.month(),
+        };
+        let next = starts_on.checked_add(span).unwrap_or(starts_on);
+        next.to_zoned(TimeZone::UTC).map_or(Timestamp::MAX, |midnight| midnight.timestamp())
+    }
+}
+
+/// Whose spending is limited.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// One user's.
+    User(UserId),
+    /// Everybody's together.
+    Global,
+}
+
+impl Scope {
+    /// `user` or `global`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::User(_) => "user",
+            Self::Global => "global",
+        }
+    }
+
+    /// Whose, where it is one user's.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Global => None,
+        }
+    }
+}
+
+/// Which budget.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BudgetKey {
+    /// Whose spending it limits.
+    pub scope: Scope,
+    /// In which time.
+    pub period: Period,
+    /// At which provider; `None`: at both together.
+    pub provider: Option<Provider>,
+}
+
+/// A budget in its present period.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// Which.
+    pub key: BudgetKey,
+    /// No more than this is spent.
+    pub limit: Usd,
+    /// What the period's settled calls cost.
+    pub spent: Usd,
+    /// What its calls under way may cost.
+    pub reserved: Usd,
+    /// When the period began.
+    pub starts_on: Date,
+    /// When the limit was set.
+    pub updated_at: Timestamp,
+}
+
+impl Budget {
+    /// What is left. A limit that was lowered under what is spent leaves less than nothing.
+    #[must_use]
+    pub fn available(&self) -> Usd {
+        self.limit - self.spent - self.reserved
+    }
+
+    /// When it begins anew.
+    #[must_use]
+    pub fn resets_at(&self) -> Timestamp {
+        self.key.period.end(self.starts_on)
+    }
+}
+
+/// A budget that refused a call: its upper bound passes what was left.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {scope} {period} budget{at} of ${limit} leaves ${left}, the call may cost up to ${needed}; it resets at {resets}",
+    scope = self.scope, period = self.period.as_str(), at = self.at(), left = self.available(), resets = self.resets_at()
+)]
+pub struct Refusal {
+    /// `user` or `global`.
+    pub scope: String,
+    /// In which time.
+    pub period: Period,
+    /// At which provider; `None`: at both together.
+    pub provider: Option<Provider>,
+    /// The limit.
+    pub limit: Usd,
+    /// What the period's settled calls cost.
+    pub spent: Usd,
+    /// What its calls under way may cost.
+    pub reserved: Usd,
+    /// The refused call's upper bound.
+    pub needed: Usd,
+    /// When the period began.
+    pub starts_on: Date,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RefusalRow {
+    scope: String,
+    period: Period,
+    provider: Option<Provider>,
+    limit: String,
+    spent: String,
+    reserved: String,
+    needed: String,
+    starts_on: Date,
+}
+
+impl Refusal {
+    /// Reads what `orchestrator.book` says of a refusal.
+    #[must_use]
+    pub fn from_row(row: &Value) -> Option<Self> {
+        let row = RefusalRow::deserialize(row).ok()?;
+        let usd = |text: &str| Usd::parse(text).ok();
+        Some(Self {
+            scope: row.scope,
+            period: row.period,
+            provider: row.provider,
+            limit: usd(&row.limit)?,
+            spent: usd(&row.spent)?,
+            reserved: usd(&row.reserved)?,
+            needed: usd(&row.needed)?,
+            starts_on: row.starts_on,
+        })
+    }
+
+    fn at(&self) -> String {
+        self.provider.map(|provider| format!(" at {}", provider.as_str())).unwrap_or_default()
+    }
+
+    fn available(&self) -> Usd {
+        self.limit - self.spent - self.reserved
+    }
+
+    /// When the budget begins anew.
+    #[must_use]
+    pub fn resets_at(&self) -> Timestamp {
+        self.period.end(self.starts_on)
+    }
+
+    /// The limit that was met, for the answer: its name, its value, what is left of it, what would be needed (in dollars),
+    /// and when it resets.
+    #[must_use]
+    pub fn limit(&self) -> Value {
+        json!({
+            "name": format!("{}_{}_budget", self.scope, self.period.as_str()),
+            "value": self.limit.to_json_number(),
+            "provider": self.provider.map_or("all", Provider::as_str),
+            "spent": self.spent.to_json_number(),
+            "reserved": self.reserved.to_json_number(),
+            "available": self.available().to_json_number(),
+            "needed": self.needed.to_json_number(),
+            "resetsAt": self.resets_at(),
+        })
+    }
+}
+
+/// Why budgets could not be read or set.
+#[derive(Debug, thiserror::Error)]
+pub enum BudgetError {
+    /// PostgreSQL.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A row that the schema should not allow.
+    #[error("a budget cannot be read")]
+    Row,
+}
+
+/// The budgets of a user (`None`: of nobody) and, with `global`, everybody's, in the periods of `now`.
+///
+/// # Errors
+/// [`BudgetError`]
+pub async fn list(
+    database: &Database,
+    user: Option<&UserId>,
+    global: bool,
+    now: Timestamp,
+) -> Result<Vec<Budget>, BudgetError> {
+    let user = user.map(UserId::as_str);
+    let params = [(&user as _, Type::TEXT), (&global as _, Type::BOOL), (&now as _, Type::TIMESTAMPTZ)];
+    database.query(BUDGETS, &params).await?.iter().map(|row| budget(row).ok_or(BudgetError::Row)).collect()
+}
+
+fn budget(row: &Row) -> Option<Budget> {
+    let usd = |column: &str| Usd::try_from(row.get::<_, Decimal>(column)).ok();
+    let provider: Option<&str> = row.get("provider");
+    let scope = match row.get::<_, Option<&str>>("user_id") {
+        Some(user) => Scope::User(UserId::parse(user).ok()?),
+        None => Scope::Global,
+    };
+    Some(Budget {
+        key: BudgetKey {
+            scope,
+            period: Period::from_name(row.get("period"))?,
+            provider: provider.map(|name| Provider::from_name(name).ok_or(())).transpose().ok()?,
+        },
+        limit: usd("max_cost")?,
+        spent: usd("spent")?,
+        reserved: usd("reserved")?,
+        starts_on: row.get("starts_on"),
+        updated_at: row.get("updated_at"),
+    })
+}
+
+/// Sets a budget, or lifts it where `limit` is `None`. One that begins to be counted now counts what its period has seen.
+///
+/// # Errors
+/// [`BudgetError::Database`]
+pub async fn set(
+    database: &Database,
+    key: &BudgetKey,
+    limit: Option<Usd>,
+    actor: &UserId,
+    request_id: &str,
+) -> Result<(), BudgetError> {
+    let user = key.scope.user().map(UserId::as_str);
+    let provider = key.provider.map(Provider::as_str);
+    let limit = limit.map(Usd::to_decimal);
+    let params = [
+        (&key.scope.as_str() as _, Type::TEXT),
+        (&user as _, Type::TEXT),
+        (&key.period.as_str() as _, Type::TEXT),
+        (&provider as _, Type::TEXT),
+        (&limit as _, Type::NUMERIC),
+        (&actor.as_str() as _, Type::TEXT),
+        (&request_id as _, Type::TEXT),
+    ];
+    database.query(SET, &params).await?;
+    Ok(())
+}
+
+/// How much of the fullest budget of each scope is spent or reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Utilisation {
+    /// Of users' budgets, in per cent; absent where there is none.
+    pub user: Option<Decimal>,
+    /// Of everybody's.
+    pub global: Option<Decimal>,
+}
+
+/// How full the fullest budgets are in the periods of `now`. A budget of nothing is full.
+///
+/// # Errors
+/// [`BudgetError::Database`]
+pub async fn utilisation(database: &Database, now: Timestamp) -> Result<Utilisation, BudgetError> {
+    let rows = database.query(UTILISATION, &[(&now as _, Type::TIMESTAMPTZ)]).await?;
+    let row = rows.first().ok_or(BudgetError::Row)?;
+    Ok(Utilisation { user: row.get("user_scope"), global: row.get("global_scope") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_period_is_a_day_or_a_month_of_utc() {
+        let late = at("2026-12-31T23:59:59.999Z");
+        assert_eq!(Period::Day.end(Period::Day.start(late)), at("2027-01-01T00:00:00Z"));
+        assert_eq!(Period::Month.start(late), "2026-12-01".parse().unwrap());
+        assert_eq!(Period::Month.end(Period::Month.start(late)), at("2027-01-01T00:00:00Z"));
+        assert_eq!(Period::Month.end("2028-02-01".parse().unwrap()), at("2028-03-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_refusal_names_the_limit_its_value_and_when_it_resets() {
+        let refusal = Refusal::from_row(&json!({
+            "scope": "user", "period": "day", "provider": null, "limit": "5.000000000000", "spent": "4.9", "reserved": "0.05",
+            "needed": "0.06", "startsOn": "2026-11-22",
+        }))
+        .unwrap();
+        assert_eq!(
+            refusal.to_string(),
+            "the user day budget of $5 leaves $0.05, the call may cost up to $0.06; it resets at 2026-11-23T00:00:00Z"
+        );
+        let limit = refusal.limit();
+        assert_eq!((&limit["name"], &limit["value"]), (&json!("user_day_budget"), &json!(5.0)));
+        assert_eq!(limit["resetsAt"], "2026-11-23T00:00:00Z");
+    }
+}
