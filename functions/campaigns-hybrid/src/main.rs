@@ -5,12 +5,12 @@ mod handler;
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntaze_costs::config::ledger;
 use huntaze_costs::ledger::Ledger;
 use huntaze_lambda::clients::{self, Aws, Redis};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
-use huntaze_orchestrator::config::ledger;
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_orchestrator::store;
 use huntaze_postgres::Database;

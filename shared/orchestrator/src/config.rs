@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client as DynamoDb;
-use huntaze_costs::ledger::Ledger;
-use huntaze_costs::price::Catalogue;
+use huntaze_costs::config::catalogue;
 use huntaze_domain::env::Env;
 use huntaze_postgres::Database;
 use reqwest::Client;
@@ -75,31 +73,6 @@ impl Roles {
             validator: role("ROLE_VALIDATOR", format!("openai:gpt-4o-mini,azure:{azure}")),
         }
     }
-}
-
-/// The price catalogue, with a price for unknown models where `PRICE_FALLBACK_INPUT_PER_MILLION` and
-/// `PRICE_FALLBACK_OUTPUT_PER_MILLION` set one.
-#[must_use]
-pub fn catalogue(env: &Env) -> Option<Catalogue> {
-    const MAX_TOKENS: u64 = 128_000;
-    let catalogue = env.check("price catalogue", Catalogue::built_in())?;
-    let [input, output] = ["INPUT", "OUTPUT"].map(|way| env.optional(&format!("PRICE_FALLBACK_{way}_PER_MILLION")));
-    match (input, output) {
-        (None, None) => Some(catalogue),
-        (Some(input), Some(output)) => {
-            env.check("PRICE_FALLBACK_*_PER_MILLION", catalogue.with_fallback(&input, &output, MAX_TOKENS))
-        }
-        _ => {
-            env.fault("PRICE_FALLBACK_*_PER_MILLION", "both or neither must be set");
-            None
-        }
-    }
-}
-
-/// The costs table's ledger.
-#[must_use]
-pub fn ledger(env: &Env, dynamodb: DynamoDb) -> Ledger {
-    Ledger::new(dynamodb, env.or("DYNAMODB_COSTS_TABLE", "huntaze-ai-costs-production"))
 }
 
 impl Orchestrator {

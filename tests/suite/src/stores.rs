@@ -164,6 +164,15 @@ impl Stores {
         self.made.aws.scan(&self.made.table).await
     }
 
+    /// Empties the costs table.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn forget_cost_items(&self) -> anyhow::Result<()> {
+        self.made.aws.delete_table(&self.made.table).await?;
+        self.made.aws.create_costs_table(&self.made.table).await
+    }
+
     /// A connection to the test's Redis database.
     ///
     /// # Errors

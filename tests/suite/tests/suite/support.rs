@@ -56,14 +56,23 @@ pub(crate) fn entries_and_rollups(items: Vec<serde_json::Map<String, Value>>) ->
     items.into_iter().map(Value::Object).partition(|item| !text(&item["id"]).starts_with("rollup#"))
 }
 
-/// The sum of one kind of roll-up: `user#ana#day`, `global#…#hour`.
-pub(crate) fn rollup_cost(rollups: &[Value], owner: &str, period: &str) -> Usd {
-    let part = format!("#{period}#");
-    let wanted = rollups.iter().filter(|item| {
+/// The roll-ups of one length (`hour`, `day`, `month`): a user's, or everyone's.
+pub(crate) fn rollups_of<'a>(rollups: &'a [Value], user: Option<&str>, grain: &str) -> Vec<&'a Value> {
+    let wanted = |item: &&Value| {
         let id = text(&item["id"]);
-        id.starts_with(&format!("rollup#{owner}")) && id.contains(&part)
-    });
-    wanted.map(|item| usd(&item["cost"])).sum()
+        match (user, grain) {
+            (Some(user), "month") => id.starts_with("rollup#users#") && item["timestamp"] == user,
+            (Some(user), grain) => id.starts_with(&format!("rollup#user#{user}#{grain}#")),
+            (None, "month") => id.starts_with("rollup#global#") && id.ends_with("#month"),
+            (None, grain) => id.starts_with("rollup#global#") && id.contains(&format!("#{grain}#")),
+        }
+    };
+    rollups.iter().filter(wanted).collect()
+}
+
+/// The sum of one of their attributes; what is zero is not written.
+pub(crate) fn summed(rollups: &[&Value], attribute: &str) -> Usd {
+    rollups.iter().filter_map(|item| item.get(attribute)).map(usd).sum()
 }
 
 /// An address that was bound and given back: nobody listens there.
