@@ -34,6 +34,7 @@ _SECRETS = [
     "SERVICE_JWT_AUDIENCE",
     "OPENAI_ORG_ID",
     # No secrets, but knobs that the template does not have.
+    "ALERT_SILENCE_MS",
     "API_RATE_LIMIT_PER_MINUTE",
     "AZURE_OPENAI_MODEL",
     "AZURE_TIMEOUT_MS",
@@ -45,6 +46,8 @@ _SECRETS = [
     "MAX_RETRIES",
     "PRICE_FALLBACK_INPUT_PER_MILLION",
     "PRICE_FALLBACK_OUTPUT_PER_MILLION",
+    "SPIKE_MINIMUM",
+    "SPIKE_MULTIPLIER",
 ]
 
 

@@ -50,7 +50,7 @@ impl Route for App {
             let (ledger, watch, trace) = (self.ledger.clone(), Arc::clone(&self.watch), call.trace.clone());
             call.afterwards(async move {
                 ledger.project_all(&entries).await;
-                // By now the answer is out, and the request's own time long ago.
+                // The request's own time is that of its calls ago.
                 let now = scheduled::now();
                 let told = |alert: &Alert| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace.id());
                 watch.settled(&entries, now, told).await;

@@ -35,6 +35,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use self::store::ALERT;
 pub use self::store::{Alerts, Firing, ListQuery, Page, Summary};
 use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
@@ -163,7 +164,7 @@ impl Occasion {
     pub fn alert_id(&self) -> String {
         let hash = Sha256::new().chain_update(&self.source).chain_update([0]).chain_update(&self.period).finalize();
         let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("alr_{hex}")
+        format!("{ALERT}{hex}")
     }
 }
 
@@ -367,7 +368,7 @@ impl Alert {
             provider: None,
             contributors: Vec::new(),
         };
-        Self { id: format!("alr_{}", Uuid::now_v7().simple()), ..Self::of(occasion, now) }
+        Self { id: format!("{ALERT}{}", Uuid::now_v7().simple()), ..Self::of(occasion, now) }
     }
 
     /// As the contract shows it.

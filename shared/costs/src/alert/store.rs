@@ -47,6 +47,8 @@ const CHUNK: i32 = 100;
 const MAX_READS: usize = 30;
 /// Pages of 1 MB that are counted of one owner or month: some 7,000 alerts.
 const MAX_COUNTED_PAGES: usize = 5;
+/// What alerts' ids begin with, and no other item's.
+pub(super) const ALERT: &str = "alr_";
 /// DynamoDB answers for at most 100 keys at once.
 const KEYS: usize = 100;
 
@@ -195,6 +197,9 @@ impl Alerts {
     /// # Errors
     /// [`TableError`]
     pub async fn get(&self, id: &str) -> Result<Option<Alert>, TableError> {
+        if !id.starts_with(ALERT) {
+            return Ok(None);
+        }
         let get = self.client.get_item().table_name(&self.table).key("id", text(id)).consistent_read(true);
         Ok(get.send().await.map_err(TableError::of)?.item.as_ref().and_then(read))
     }

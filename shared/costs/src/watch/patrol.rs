@@ -134,11 +134,11 @@ impl Watch {
             let possible = |one: &Threshold| by_the_month(one, month, at).is_some();
             let rest: Vec<_> = rest.into_iter().filter(possible).collect();
             if !rest.is_empty() {
-                unclear.push((&month.user, rest));
+                unclear.push((month.user.clone(), rest));
             }
         }
         let mut read = stream::iter(unclear)
-            .map(async |(user, thresholds)| (thresholds, self.ledger.spend(user, at).await))
+            .map(async |(user, thresholds): (UserId, Vec<Threshold>)| (thresholds, self.ledger.spend(&user, at).await))
             .buffer_unordered(CONCURRENCY);
         while let Some((thresholds, spend)) = read.next().await {
             match spend {
@@ -244,7 +244,8 @@ impl Watch {
                 return;
             }
         };
-        let mut telling = stream::iter(&untold).map(|alert| self.tell(alert, now)).buffer_unordered(CONCURRENCY);
+        let telling = stream::iter(untold).map(async |alert: Alert| self.tell(&alert, now).await);
+        let mut telling = telling.buffer_unordered(CONCURRENCY);
         while let Some(told) = telling.next().await {
             done.told_again += u64::from(told);
             done.failed += u64::from(!told);
