@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests unwrap fails the test")]
 
+mod alerts;
 mod crash;
 mod drift;
 mod edge;
@@ -18,3 +19,4 @@ mod observe;
 mod prepared;
 mod status;
 mod support;
+mod thresholds;

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 pub(crate) const HYBRID: &str = "/api/v2/campaigns/hybrid";
 pub(crate) const STATUS: &str = "/api/v2/campaigns/status";
+pub(crate) const ALERTS: &str = "/api/v2/costs/alerts";
+pub(crate) const THRESHOLDS: &str = "/api/v2/costs/thresholds";
 pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
 
 /// A brief whose theme names the test, so that its calls can be told from others.
@@ -73,6 +75,11 @@ pub(crate) fn rollups_of<'a>(rollups: &'a [Value], user: Option<&str>, grain: &s
 /// The sum of one of their attributes; what is zero is not written.
 pub(crate) fn summed(rollups: &[&Value], attribute: &str) -> Usd {
     rollups.iter().filter_map(|item| item.get(attribute)).map(usd).sum()
+}
+
+/// The JSON pointers or parameters that an answer finds fault with.
+pub(crate) fn faults(body: &Value) -> Vec<&str> {
+    body["errors"].as_array().into_iter().flatten().map(|fault| text(&fault["pointer"])).collect()
 }
 
 /// An address that was bound and given back: nobody listens there.
