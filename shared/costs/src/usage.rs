@@ -25,6 +25,12 @@ pub enum Owner {
     Everyone,
 }
 
+impl From<Option<UserId>> for Owner {
+    fn from(user: Option<UserId>) -> Self {
+        user.map_or(Self::Everyone, Self::User)
+    }
+}
+
 impl Owner {
     pub(crate) fn series(&self) -> Vec<Series<'_>> {
         match self {

@@ -204,6 +204,16 @@ impl Call {
         principal.acting_for(named.as_ref()).cloned().map_err(|e| Problem::forbidden(e.to_string()))
     }
 
+    /// The same where an administrator who names nobody asks about everyone: `None`.
+    ///
+    /// # Errors
+    /// As [`Call::owner`].
+    pub fn owner_or_everyone(&self, principal: &Principal) -> Result<Option<UserId>, Problem> {
+        let owner = self.owner(principal)?;
+        let everyone = principal.is_admin() && self.parameter("userId")?.is_none();
+        Ok((!everyone).then_some(owner))
+    }
+
     /// A query parameter; named twice, it is refused.
     ///
     /// # Errors
