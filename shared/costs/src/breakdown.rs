@@ -24,7 +24,7 @@ pub struct Breakdown {
     pub details: BTreeMap<Detail, Figures>,
     /// What each provider cost on each day that it was called, by date.
     pub daily: Vec<(Date, Provider, Usd)>,
-    /// The hours in which a provider was called, in order.
+    /// The hours in which tokens were used, in order.
     pub hourly: Vec<(Date, u8, HourUse)>,
 }
 
@@ -46,7 +46,8 @@ impl Breakdown {
                 *daily.entry(detail.provider).or_default() += *figures;
             }
             breakdown.daily.extend(daily.into_iter().map(|(provider, figures)| (*day, provider, figures.cost)));
-            breakdown.hourly.extend(rollup.hours.iter().map(|(hour, used)| (*day, *hour, *used)));
+            let used = rollup.hours.iter().filter(|(_, used)| **used != HourUse::default());
+            breakdown.hourly.extend(used.map(|(hour, used)| (*day, *hour, *used)));
         }
         breakdown.models = dearest_first(models);
         breakdown.request_types = dearest_first(request_types);
