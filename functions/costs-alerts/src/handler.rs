@@ -84,9 +84,8 @@ impl App {
 }
 
 fn list_query(principal: &Principal, call: &Call) -> Result<ListQuery, Problem> {
-    let everyones = principal.is_admin() && call.parameter("userId")?.is_none();
     Ok(ListQuery {
-        owner: if everyones { None } else { Some(Owner::User(call.owner(principal)?)) },
+        owner: call.owner_or_everyone(principal)?.map(Owner::User),
         severity: call.parameter("severity")?.map(read_severity).transpose()?,
         acknowledged: call.parameter("acknowledged")?.map(read_acknowledged).transpose()?,
         after: call.cursor()?,

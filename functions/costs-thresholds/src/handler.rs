@@ -38,8 +38,7 @@ impl Route for App {
 
 impl App {
     async fn list(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
-        let everyones = principal.is_admin() && call.parameter("userId")?.is_none();
-        let owner = if everyones { Owner::Global } else { Owner::User(call.owner(principal)?) };
+        let owner = call.owner_or_everyone(principal)?.into();
         let thresholds = self.thresholds.in_force(&owner).await.map_err(|e| Problem::internal(&e))?;
         Ok(json!({"thresholds": thresholds.iter().map(Threshold::to_json).collect::<Vec<_>>()}))
     }
@@ -47,7 +46,7 @@ impl App {
     async fn create(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
         let mut new = NewThreshold::parse(&call.body).map_err(Problem::invalid)?;
         let owner = match new.user_id.take() {
-            None if principal.is_admin() => Owner::Global,
+            None if principal.is_admin() => Owner::Everyone,
             named => {
                 let user = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
                 Owner::User(user.clone())

@@ -353,7 +353,7 @@ impl Alert {
     /// An administrator's own alert. It fires as it is made; `current` is what its type's period costs.
     #[must_use]
     pub fn custom(new: NewAlert, current: Usd, now: Timestamp) -> Self {
-        let owner = Owner::of(new.user_id);
+        let owner = Owner::from(new.user_id);
         let channels = owner.channels().to_vec();
         let occasion = Occasion {
             source: "custom".to_owned(),
@@ -497,7 +497,7 @@ impl Acknowledgement {
 /// What costs, as the subject of a sentence.
 pub(crate) fn whose(owner: &Owner, provider: Option<Provider>) -> String {
     let requests = match owner {
-        Owner::Global => "The requests of all users together",
+        Owner::Everyone => "The requests of all users together",
         Owner::User(_) => "Your requests",
     };
     provider.map_or_else(|| requests.to_owned(), |provider| format!("{requests} to {}", provider_name(provider)))
@@ -543,11 +543,11 @@ mod tests {
 
     #[test]
     fn one_source_and_period_is_one_alert() {
-        let (ana, bob) = (Owner::of(UserId::parse("ana").ok()), Owner::of(UserId::parse("bob").ok()));
+        let (ana, bob) = (Owner::from(UserId::parse("ana").ok()), Owner::from(UserId::parse("bob").ok()));
         let (first, later) = (daily(&ana, "5"), daily(&ana, "6.5"));
         assert_eq!(first.alert_id(), later.alert_id());
         let next = Occasion { period: "2026-11-22".to_owned(), ..first.clone() };
-        for other in [next, daily(&bob, "5"), daily(&Owner::Global, "50")] {
+        for other in [next, daily(&bob, "5"), daily(&Owner::Everyone, "50")] {
             assert_ne!(first.alert_id(), other.alert_id());
         }
         assert!(first.alert_id().starts_with("alr_") && first.alert_id().len() == 36);
@@ -555,7 +555,7 @@ mod tests {
 
     #[test]
     fn a_notification_says_what_happened_to_whom_it_concerns() {
-        let ana = Owner::of(UserId::parse("ana").ok());
+        let ana = Owner::from(UserId::parse("ana").ok());
         let told = Alert::of(daily(&ana, "5.0012"), at("2026-11-21T10:20:30Z")).notification();
         assert_eq!(told.text, "Your requests cost $5.0012 on 2026-11-21, the threshold is $5.00.");
         assert_eq!((told.audience, told.channels), (ana.audience(), vec![Channel::InApp, Channel::Email]));
@@ -565,7 +565,7 @@ mod tests {
     #[test]
     fn a_budget_is_told_by_its_end() {
         let budget = ExceededBudget {
-            owner: Owner::Global,
+            owner: Owner::Everyone,
             period: BudgetPeriod::Day,
             provider: Some(Provider::Azure),
             limit: usd("20"),

@@ -7,23 +7,24 @@ use huntaze_domain::notification::{Audience, Channel};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// Those of all users together.
-    Global,
+    Everyone,
     /// Those of one user.
     User(UserId),
 }
 
-impl Owner {
-    /// The owner of a user's costs, or of everyone's.
-    #[must_use]
-    pub fn of(user: Option<UserId>) -> Self {
-        user.map_or(Self::Global, Self::User)
+impl From<Option<UserId>> for Owner {
+    /// The user, or everyone.
+    fn from(user: Option<UserId>) -> Self {
+        user.map_or(Self::Everyone, Self::User)
     }
+}
 
+impl Owner {
     /// The key in the stores: `global` or `user#<id>`.
     #[must_use]
     pub fn key(&self) -> String {
         match self {
-            Self::Global => "global".to_owned(),
+            Self::Everyone => "global".to_owned(),
             Self::User(user) => format!("user#{user}"),
         }
     }
@@ -33,7 +34,7 @@ impl Owner {
     pub fn from_key(key: &str) -> Option<Self> {
         match key.strip_prefix("user#") {
             Some(user) => UserId::parse(user).ok().map(Self::User),
-            None => (key == "global").then_some(Self::Global),
+            None => (key == "global").then_some(Self::Everyone),
         }
     }
 
@@ -41,7 +42,7 @@ impl Owner {
     #[must_use]
     pub fn user(&self) -> Option<&UserId> {
         match self {
-            Self::Global => None,
+            Self::Everyone => None,
             Self::User(user) => Some(user),
         }
     }
@@ -50,7 +51,7 @@ impl Owner {
     #[must_use]
     pub fn audience(&self) -> Audience {
         match self {
-            Self::Global => Audience::Operators,
+            Self::Everyone => Audience::Operators,
             Self::User(user) => Audience::User(user.clone()),
         }
     }
@@ -59,7 +60,7 @@ impl Owner {
     #[must_use]
     pub fn channels(&self) -> &'static [Channel] {
         match self {
-            Self::Global => &[Channel::Email, Channel::Slack, Channel::Sns, Channel::InApp],
+            Self::Everyone => &[Channel::Email, Channel::Slack, Channel::Sns, Channel::InApp],
             Self::User(_) => &[Channel::InApp, Channel::Email],
         }
     }
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_key_names_one_owner() {
-        for owner in [Owner::Global, Owner::of(Some(UserId::parse("global").unwrap())), Owner::of(None)] {
+        for owner in [Owner::Everyone, Owner::from(Some(UserId::parse("global").unwrap())), Owner::from(None)] {
             assert_eq!(Owner::from_key(&owner.key()), Some(owner));
         }
         assert_eq!(Owner::from_key("user#a b"), None);

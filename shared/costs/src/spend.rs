@@ -65,23 +65,37 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]
     pub async fn spend(&self, user: &UserId, at: Timestamp) -> Result<UserAndGlobal, LedgerError> {
-        let moment = at.to_string();
-        let series = (0..SHARDS).map(Series::Everyone).chain([Series::User(user.as_str())]);
-        let places: HashMap<Key, (Series<'_>, Grain)> = series
-            .flat_map(|series| Grain::ALL.map(|grain| (series, grain)))
-            .map(|(series, grain)| (series.key(grain, &moment), (series, grain)))
-            .collect();
-        let keys = places.keys().cloned().collect();
+        let series: Vec<_> = (0..SHARDS).map(Series::Everyone).chain([Series::User(user.as_str())]).collect();
         let mut spend = UserAndGlobal::default();
-        for item in self.items(keys, &["id", "timestamp", "cost#azure", "cost#openai"]).await? {
-            let Some((series, grain)) = Key::of(&item).and_then(|key| places.get(&key)) else { continue };
+        for (series, grain, rollup) in self.periods(&series, at, &[]).await? {
             let whose = match series {
                 Series::User(_) => &mut spend.user,
                 Series::Everyone(_) => &mut spend.global,
             };
-            *whose.of_mut(*grain) += Rollup::read(&item)?.spent;
+            *whose.of_mut(grain) += rollup.spent;
         }
         Ok(spend)
+    }
+
+    /// The roll-ups of the hour, day and month of a moment, as far as there are any: what the providers cost, and further
+    /// attributes.
+    pub(crate) async fn periods<'a>(
+        &self,
+        series: &[Series<'a>],
+        at: Timestamp,
+        attributes: &[&str],
+    ) -> Result<Vec<(Series<'a>, Grain, Rollup)>, LedgerError> {
+        let moment = at.to_string();
+        let places: HashMap<Key, (Series<'_>, Grain)> = series
+            .iter()
+            .flat_map(|series| Grain::ALL.map(|grain| (*series, grain)))
+            .map(|(series, grain)| (series.key(grain, &moment), (series, grain)))
+            .collect();
+        let keys = places.keys().cloned().collect();
+        let attributes = [&["id", "timestamp", "cost#azure", "cost#openai"], attributes].concat();
+        let items = self.items(keys, &attributes).await?;
+        let found = items.iter().filter_map(|item| Some((places.get(&Key::of(item)?)?, item)));
+        found.map(|((series, grain), item)| Ok((*series, *grain, Rollup::read(item)?))).collect()
     }
 
     /// Every user with costs in a month, in no order. One query a shard, side by side; each is as many pages as its users fill.

@@ -97,7 +97,7 @@ impl ThresholdId {
         let hex = id.strip_prefix("thr_")?;
         let made = hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let owner = user.map(UserId::parse).transpose().ok()?;
-        made.then(|| (Self(text.to_owned()), Owner::of(owner)))
+        made.then(|| (Self(text.to_owned()), Owner::from(owner)))
     }
 
     /// The text.
@@ -139,8 +139,8 @@ impl Threshold {
         let dollars = match (owner, kind) {
             (Owner::User(_), ThresholdKind::Daily) => "5",
             (Owner::User(_), ThresholdKind::Monthly) => "100",
-            (Owner::Global, ThresholdKind::Daily) => "50",
-            (Owner::Global, ThresholdKind::Monthly) => "500",
+            (Owner::Everyone, ThresholdKind::Daily) => "50",
+            (Owner::Everyone, ThresholdKind::Monthly) => "500",
             (_, ThresholdKind::Hourly | ThresholdKind::PerRequest) => return None,
         };
         Some(Self {
@@ -163,6 +163,13 @@ impl Threshold {
         let missing = ThresholdKind::ALL.into_iter().filter(|kind| own.iter().all(|threshold| threshold.kind != *kind));
         let defaults: Vec<_> = missing.filter_map(|kind| Self::default_of(owner, kind)).collect();
         own.into_iter().chain(defaults).collect()
+    }
+
+    /// The nearest of these that are held against all that a period costs: what is reached first.
+    #[must_use]
+    pub fn nearest(thresholds: &[Self], kind: ThresholdKind) -> Option<Usd> {
+        let whole = thresholds.iter().filter(|one| one.kind == kind && one.enabled && one.provider.is_none());
+        whole.map(|one| one.amount).min()
     }
 
     /// Its name, unique among its owner's.
@@ -365,7 +372,7 @@ mod tests {
     use super::*;
 
     fn ana() -> Owner {
-        Owner::of(UserId::parse("ana~1").ok())
+        Owner::from(UserId::parse("ana~1").ok())
     }
 
     fn body() -> Value {
@@ -378,7 +385,7 @@ mod tests {
 
     #[test]
     fn an_id_says_whose_threshold_it_is() {
-        for owner in [Owner::Global, ana()] {
+        for owner in [Owner::Everyone, ana()] {
             let id = ThresholdId::generate(&owner);
             assert_eq!(ThresholdId::parse(id.as_str()), Some((id, owner)));
         }
@@ -395,7 +402,7 @@ mod tests {
             all.iter().map(|t| format!("{} {} {}", t.name(), t.amount, t.enabled)).collect::<Vec<_>>()
         };
         assert_eq!(defaults(&ana(), vec![]), ["default:daily 5 true", "default:monthly 100 true"]);
-        assert_eq!(defaults(&Owner::Global, vec![]), ["default:daily 50 true", "default:monthly 500 true"]);
+        assert_eq!(defaults(&Owner::Everyone, vec![]), ["default:daily 50 true", "default:monthly 500 true"]);
         // One that is off, and of one provider only, takes its place all the same.
         let own = Threshold {
             enabled: false,
@@ -404,6 +411,24 @@ mod tests {
             ..Threshold::default_of(&ana(), ThresholdKind::Daily).unwrap()
         };
         assert_eq!(defaults(&ana(), vec![own]), ["thr_x 5 false", "default:monthly 100 true"]);
+    }
+
+    #[test]
+    fn the_nearest_is_the_smallest_that_is_on_and_counts_everything() {
+        let daily = |dollars: &str, enabled: bool, provider: Option<Provider>| Threshold {
+            amount: Usd::parse(dollars).unwrap(),
+            enabled,
+            provider,
+            ..Threshold::default_of(&ana(), ThresholdKind::Daily).unwrap()
+        };
+        let all = [
+            daily("4", true, None),
+            daily("3", true, None),
+            daily("2", false, None),
+            daily("1", true, Some(Provider::Azure)),
+        ];
+        assert_eq!(Threshold::nearest(&all, ThresholdKind::Daily), Usd::parse("3").ok());
+        assert_eq!(Threshold::nearest(&all, ThresholdKind::Monthly), None);
     }
 
     #[test]

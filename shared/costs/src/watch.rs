@@ -139,7 +139,7 @@ impl Watch {
             try_join_all(spending).await.map_err(WatchError::Ledger)
         };
         let own = async { self.thresholds.in_force(&owner).await.map_err(WatchError::Table) };
-        let everyones = async { self.thresholds.in_force(&Owner::Global).await.map_err(WatchError::Table) };
+        let everyones = async { self.thresholds.in_force(&Owner::Everyone).await.map_err(WatchError::Table) };
         let (own, everyones, spent) = tokio::try_join!(own, everyones, spending)?;
 
         let mut crossings = Vec::new();
@@ -219,7 +219,7 @@ fn crossing<'a>(threshold: &'a Threshold, at: Timestamp, spend: &PeriodSpend) ->
 
 fn of_owner<'a>(spend: &'a UserAndGlobal, owner: &Owner) -> &'a PeriodSpend {
     match owner {
-        Owner::Global => &spend.global,
+        Owner::Everyone => &spend.global,
         Owner::User(_) => &spend.user,
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use huntaze_costs::config::catalogue;
 use huntaze_domain::env::Env;
+use huntaze_domain::provider::Provider;
 use huntaze_postgres::Database;
 use reqwest::Client;
 
@@ -43,6 +44,16 @@ impl Providers {
         }
         Self { http, azure, openai }
     }
+}
+
+/// The providers that have a key.
+#[must_use]
+pub fn configured(env: &Env) -> Vec<Provider> {
+    let key = |provider| match provider {
+        Provider::Azure => "AZURE_OPENAI_API_KEY",
+        Provider::OpenAi => "OPENAI_API_KEY",
+    };
+    Provider::ALL.into_iter().filter(|provider| env.optional(key(*provider)).is_some()).collect()
 }
 
 fn base_url(env: &Env, name: &str, default: Option<&str>) -> String {
@@ -93,6 +104,8 @@ impl Orchestrator {
 
 #[cfg(test)]
 mod tests {
+    use huntaze_domain::intent::WorkflowType;
+
     use super::*;
 
     #[test]
@@ -105,5 +118,21 @@ mod tests {
         let named = roles(&[("AZURE_OPENAI_DEPLOYMENT", "our-planner"), ("AZURE_OPENAI_MODEL", "gpt-4o")]);
         assert_eq!((named.planner[0].deployment.as_str(), named.planner[0].model.as_str()), ("our-planner", "gpt-4o"));
         assert_eq!(roles(&[]).planner[0].model, "gpt-4-turbo");
+    }
+
+    #[test]
+    fn in_place_of_a_model_the_others_of_its_role_could_have_been_asked() {
+        let env = Env::from_pairs([("AZURE_OPENAI_DEPLOYMENT".to_owned(), "gpt-4-turbo".to_owned())]);
+        let roles = Roles::from_env(&env);
+        let models = |kind, provider, model: &str| -> Vec<_> {
+            roles.instead_of(kind, provider, model).into_iter().map(|one| one.model.as_str()).collect()
+        };
+        let (plan, campaign) = (WorkflowType::ContentPlanning, WorkflowType::CampaignExecution);
+        assert_eq!(models(plan, Provider::Azure, "gpt-4-turbo"), ["gpt-4-turbo", "gpt-4o"]);
+        assert_eq!(models(plan, Provider::OpenAi, "retired"), ["gpt-4-turbo", "gpt-4o"]);
+        assert_eq!(models(campaign, Provider::OpenAi, "gpt-4o"), ["gpt-4-turbo", "gpt-4o"]);
+        assert_eq!(models(campaign, Provider::OpenAi, "gpt-4o-mini"), ["gpt-4o-mini", "gpt-4-turbo"]);
+        // It may have planned or written, so only what does both.
+        assert_eq!(models(campaign, Provider::Azure, "gpt-4-turbo"), ["gpt-4-turbo"]);
     }
 }

@@ -121,6 +121,18 @@ impl Aws {
         bail!("{table} has more than {MOST_PAGES} pages of items")
     }
 
+    /// Writes items, each attribute with its type, 25 at once.
+    pub(crate) async fn put(&self, table: &str, items: &[Map<String, Value>]) -> anyhow::Result<()> {
+        for batch in items.chunks(25) {
+            let puts: Vec<_> = batch.iter().map(|item| json!({ "PutRequest": { "Item": item } })).collect();
+            let body = json!({ "RequestItems": { table: puts } });
+            let answer = self.call("dynamodb", "DynamoDB_20120810.BatchWriteItem", &body).await?;
+            let left = answer["UnprocessedItems"].as_object().map_or(0, Map::len);
+            ensure!(left == 0, "items were left out: {answer}");
+        }
+        Ok(())
+    }
+
     /// Makes a queue and gives its URL.
     pub(crate) async fn create_queue(&self, queue: &str) -> anyhow::Result<String> {
         let made = self.call("sqs", "AmazonSQS.CreateQueue", &json!({ "QueueName": queue })).await?;

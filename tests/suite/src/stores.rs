@@ -178,6 +178,14 @@ impl Stores {
         self.made.aws.scan(&self.made.table).await
     }
 
+    /// Writes items into the costs table as they are, each attribute with its type.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn put_cost_items(&self, items: &[Map<String, Value>]) -> anyhow::Result<()> {
+        self.made.aws.put(&self.made.table, items).await
+    }
+
     /// Empties the costs table.
     ///
     /// # Errors

@@ -541,7 +541,7 @@ mod tests {
 
     #[test]
     fn an_item_is_read_as_it_was_written() {
-        let owner = Owner::of(UserId::parse("ana").ok());
+        let owner = Owner::from(UserId::parse("ana").ok());
         let threshold = Threshold::default_of(&owner, ThresholdKind::Daily).unwrap();
         let crossing = Crossing::of(&threshold, "2026-11-21".to_owned(), Usd::parse("7.000000000001").unwrap());
         let mut alert = Alert::of(crossing.unwrap().into(), at("2026-11-21T10:20:30.456Z"));

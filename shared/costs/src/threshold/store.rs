@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_item_is_read_as_it_was_written_and_the_count_is_none() {
-        let owner = Owner::of(UserId::parse("ana").ok());
+        let owner = Owner::from(UserId::parse("ana").ok());
         let mut threshold = Threshold::default_of(&owner, ThresholdKind::Monthly).unwrap();
         threshold.id = Some(ThresholdId::generate(&owner));
         threshold.created_at = "2026-11-21T10:20:30.456Z".parse().ok();

@@ -63,7 +63,7 @@ mod tests {
     use crate::threshold::{Crossing, Threshold, ThresholdKind};
 
     fn occasion(period: &str) -> Occasion {
-        let threshold = Threshold::default_of(&Owner::Global, ThresholdKind::Daily).unwrap();
+        let threshold = Threshold::default_of(&Owner::Everyone, ThresholdKind::Daily).unwrap();
         Crossing::of(&threshold, period.to_owned(), Usd::parse("50").unwrap()).unwrap().into()
     }
 

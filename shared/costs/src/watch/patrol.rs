@@ -104,7 +104,7 @@ impl Watch {
     ) -> Vec<Occasion> {
         // A read is of a user and of everyone. Where no user has costs, nobody has.
         let Some(any) = users.first() else { return Vec::new() };
-        let in_force = in_force(thresholds, &Owner::Global);
+        let in_force = in_force(thresholds, &Owner::Everyone);
         match self.ledger.spend(&any.user, at).await {
             Ok(spend) => {
                 in_force.iter().filter_map(|one| crossing(one, at, &spend.global)).map(Occasion::from).collect()
@@ -176,7 +176,7 @@ impl Watch {
         by_cost.sort_by(|one, other| other.cmp(one));
         let top = by_cost.into_iter().take(TOP_USERS).filter(|(cost, _)| *cost > Usd::ZERO);
         let top = top.map(|(cost, user)| Contributor { kind: "user".to_owned(), name: user.to_string(), cost });
-        let global = self.spike(&Owner::Global, &everyone, today, top.collect());
+        let global = self.spike(&Owner::Everyone, &everyone, today, top.collect());
         let users = weeks.iter().map(|(user, week)| self.spike(&Owner::User((*user).clone()), week, today, Vec::new()));
         std::iter::once(global).chain(users).flatten().collect()
     }
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_users_month_tells_what_cannot_be_reached() {
         let usd = |text: &str| Usd::parse(text).unwrap();
-        let owner = Owner::of(UserId::parse("ana").ok());
+        let owner = Owner::from(UserId::parse("ana").ok());
         let month = UserMonth {
             user: UserId::parse("ana").unwrap(),
             spent: Spent { azure: usd("4"), openai: usd("2") },

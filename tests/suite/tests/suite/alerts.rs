@@ -42,7 +42,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn owner(user: &str) -> Owner {
-    Owner::of(UserId::parse(user).ok())
+    Owner::from(UserId::parse(user).ok())
 }
 
 /// What a process of its own has: a watch and a ledger on the test's stores.
@@ -502,7 +502,7 @@ async fn a_spike_is_told_once_a_day_with_what_it_came_from() -> Result<()> {
     let more = spikes(more);
     let expected = [one("spike_detection", "global", "2026-12-03"), one("spike_detection", "user#bob", "2026-12-03")];
     assert_eq!(told(&more), expected);
-    let global = more.iter().find(|alert| alert.owner == Owner::Global).unwrap();
+    let global = more.iter().find(|alert| alert.owner == Owner::Everyone).unwrap();
     assert_eq!(from(global), ["user bob 4", "user ana 3.25", "provider openai 4.25", "provider azure 3"]);
     assert!(spikes(Instance::of(&app)?.patrol(today + 10.minutes()).await?.1).is_empty());
     let message =

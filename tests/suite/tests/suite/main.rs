@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests unwrap fails the test")]
 
 mod alerts;
+mod costs;
 mod crash;
 mod drift;
 mod edge;

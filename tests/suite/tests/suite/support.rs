@@ -11,6 +11,8 @@ pub(crate) const HYBRID: &str = "/api/v2/campaigns/hybrid";
 pub(crate) const STATUS: &str = "/api/v2/campaigns/status";
 pub(crate) const ALERTS: &str = "/api/v2/costs/alerts";
 pub(crate) const THRESHOLDS: &str = "/api/v2/costs/thresholds";
+pub(crate) const BREAKDOWN: &str = "/api/v2/costs/breakdown";
+pub(crate) const STATS: &str = "/api/v2/costs/stats";
 pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
 
 /// A brief whose theme names the test, so that its calls can be told from others.
@@ -36,6 +38,8 @@ pub(crate) fn text(value: &Value) -> &str {
 pub(crate) fn usd(value: &Value) -> Usd {
     match value {
         Value::Number(number) => Usd::from_json_number(number.as_f64().unwrap()).unwrap(),
+        // DynamoDB may write a small number with an exponent.
+        Value::String(text) if text.contains('E') => Usd::from_json_number(text.parse().unwrap()).unwrap(),
         Value::String(text) => Usd::parse(text).unwrap(),
         other => panic!("no amount: {other}"),
     }
