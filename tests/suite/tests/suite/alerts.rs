@@ -420,8 +420,8 @@ async fn the_scheduled_check_finds_what_no_request_told_and_fires_it_once() -> R
         // 2.5 in all, but 1.5 of it OpenAI's.
         entry("bob", Provider::Azure, "1", noon),
         entry("bob", Provider::OpenAi, "1.5", noon),
-        // 4 on the day, but 2 in the hour.
-        entry("cyd", Provider::Azure, "2", morning),
+        // 3.5 on the day, but 2 in the hour.
+        entry("cyd", Provider::Azure, "1.5", morning),
         entry("cyd", Provider::Azure, "2", noon),
         entry("dan", Provider::Azure, "6", at("2026-11-02T12:00:00Z")),
         entry("dan", Provider::OpenAi, "9", noon),

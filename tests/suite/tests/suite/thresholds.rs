@@ -6,7 +6,7 @@ use anyhow::Result;
 use huntaze_tests::{App, Request, Session};
 use serde_json::{Value, json};
 
-use crate::support::{THRESHOLDS, faults, text};
+use crate::support::{STATS, THRESHOLDS, brief, campaign, faults, text};
 
 fn body() -> Value {
     json!({"type": "daily", "threshold": 2.5, "severity": "critical", "notificationChannels": ["in_app"]})
@@ -175,6 +175,25 @@ async fn a_change_keeps_what_it_does_not_name_also_beside_another() -> Result<()
     ] {
         assert_eq!(found[name], value, "{name}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_set_is_what_stats_hold_costs_against() -> Result<()> {
+    let app = App::start().await?;
+    let hybrid = app.function("campaigns-hybrid")?;
+    assert_eq!(hybrid.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?.status, 200);
+    let stats = app.function("costs-stats")?;
+    let status = async || -> Result<Value> {
+        Ok(stats.http(user(Request::get(STATS), "ana")).await?.body["data"]["alerts"].take())
+    };
+    let normal = json!({"todayThresholdStatus": "normal", "monthlyThresholdStatus": "normal"});
+    assert_eq!(status().await?, normal);
+    let mut tiny = body();
+    tiny["threshold"] = json!(0.0001);
+    let made = app.function("costs-thresholds")?.http(user(Request::post(THRESHOLDS), "ana").json(&tiny)).await?;
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert_eq!(status().await?, json!({"todayThresholdStatus": "critical", "monthlyThresholdStatus": "normal"}));
     Ok(())
 }
 
