@@ -303,7 +303,7 @@ async fn savings_are_what_the_cheapest_of_the_role_would_have_cost() -> Result<(
     let price = |provider, model| catalogue.price(provider, model, moment).unwrap().cost(usage);
     let dear = LedgerEntry { usage, cost: price(Provider::Azure, "gpt-4-turbo"), ..entry(0, "ana", moment) };
     assert_eq!((dear.model.as_str(), dear.request_type.as_str()), ("gpt-4-turbo", "content_planning"));
-    project(&app, &[dear.clone()]).await?;
+    project(&app, std::slice::from_ref(&dear)).await?;
     let request = || breakdown(&Session::user("ana"), "2026-11-21", "2026-11-22");
     let data = &ok(&app.function("costs-breakdown")?, request()).await?["data"];
     let saving = dear.cost - price(Provider::OpenAi, "gpt-4o");
