@@ -19,7 +19,7 @@ STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-rust test-stack test-api failures fuzz bench check advisories lint build compiler
+.PHONY: help run stop test test-rust test-stack test-api failures fuzz bench bench-costs check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,11 @@ bench: compiler ## Measure campaigns-hybrid beside the least that a function can
 	cargo build --release -p campaigns-hybrid -p hello
 	cargo build --profile measure -p huntaze-bench
 	$(STACK) run-with-stores -- $(or $(CARGO_TARGET_DIR),target)/measure/huntaze-bench
+
+bench-costs: compiler ## Measure breakdown and stats with 1,000 and with 1,000,000 entries over 90 days (docs/benchmarks.md).
+	cargo build --release -p costs-breakdown -p costs-stats
+	cargo build --profile measure -p huntaze-bench
+	$(STACK) run-with-stores -- $(or $(CARGO_TARGET_DIR),target)/measure/huntaze-bench costs
 
 check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, and what `make lint` checks.
 	cargo fmt --all --check

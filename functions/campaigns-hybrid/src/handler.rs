@@ -1,9 +1,11 @@
 //! A request's way from its headers and body to the orchestrator, and its answer's way back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
+use huntaze_costs::alert::Alert;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, WorkflowId};
@@ -12,6 +14,7 @@ use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::problem::Problem;
+use huntaze_lambda::scheduled;
 use huntaze_orchestrator::route::RouteError;
 use huntaze_orchestrator::run::{Answer, Outcome, Request, RunError};
 use huntaze_orchestrator::workflow::WorkflowError;
@@ -44,8 +47,14 @@ impl Route for App {
         let Outcome { answer, entries, fallbacks, refusal: _ } = outcome;
         count(call, &entries, fallbacks);
         if !entries.is_empty() {
-            let ledger = self.ledger.clone();
-            call.afterwards(async move { ledger.project_all(&entries).await });
+            let (ledger, watch, trace) = (self.ledger.clone(), Arc::clone(&self.watch), call.trace.clone());
+            call.afterwards(async move {
+                ledger.project_all(&entries).await;
+                // The request's own time is that of its calls ago.
+                let now = scheduled::now();
+                let told = |alert: &Alert| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace.id());
+                watch.settled(&entries, now, told).await;
+            });
         }
         reply(call, owner.as_str(), answer.map_err(|error| refused(&error))?)
     }

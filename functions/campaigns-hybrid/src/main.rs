@@ -5,12 +5,13 @@ mod handler;
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntaze_costs::config::ledger;
 use huntaze_costs::ledger::Ledger;
+use huntaze_costs::watch::Watch;
 use huntaze_lambda::clients::{self, Aws, Redis};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
-use huntaze_orchestrator::config::ledger;
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_orchestrator::store;
 use huntaze_postgres::Database;
@@ -23,6 +24,7 @@ struct App {
     limit: ApiLimit,
     orchestrator: Orchestrator,
     ledger: Ledger,
+    watch: Arc<Watch>,
     /// No request takes longer, however much time the gateway leaves it.
     patience: Duration,
 }
@@ -33,14 +35,18 @@ async fn main() -> Result<(), lambda_http::Error> {
     let (env, tls) = config::load().await?;
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls)));
     let database = database.map(|database| Arc::new(database.preparing(store::HOT)));
-    let ledger = ledger(&env, Aws::new(&env, &tls).dynamodb());
+    let aws = Aws::new(&env, &tls);
+    let dynamodb = aws.dynamodb();
+    let ledger = ledger(&env, dynamodb.clone());
+    let watch = Arc::new(Watch::from_env(&env, dynamodb, aws.sqs(), ledger.clone()));
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
     let orchestrator = Orchestrator::from_env(&env, database, http);
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
     let built = sessions.zip(limit).zip(orchestrator);
-    let built = built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, ledger, patience });
+    let built =
+        built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, ledger, watch, patience });
     let app = env.finish(built)?;
     tokio::join!(app.orchestrator.database.warm_up(), app.limit.warm_up());
     api::serve(&app).await

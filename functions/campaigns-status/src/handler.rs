@@ -1,11 +1,10 @@
 //! Reads the query, keeps to the caller's own data, and shows workflows in the contract's shape.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{UserId, WorkflowId};
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
+use huntaze_lambda::page::{self, Place};
 use huntaze_lambda::problem::Problem;
 use huntaze_orchestrator::status::{self, ListQuery};
 use huntaze_orchestrator::workflow::WorkflowStatus;
@@ -15,7 +14,6 @@ use serde_json::{Value, json};
 use crate::App;
 
 const DEFAULT_LIMIT: u8 = 10;
-const MAX_LIMIT: u8 = 100;
 
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
@@ -50,9 +48,9 @@ impl App {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Value, Problem> {
-        let page = status::list(&self.database, query).await.map_err(|e| Problem::internal(&e))?;
-        let next = page.next.map(|(at, id)| BASE64.encode(format!("{at} {id}")));
-        Ok(json!({"workflows": page.workflows, "summary": page.summary, "nextCursor": next}))
+        let found = status::list(&self.database, query).await.map_err(|e| Problem::internal(&e))?;
+        let next = found.next.map(|(at, id)| page::cursor(&(at, id.to_string())));
+        Ok(json!({"workflows": found.workflows, "summary": found.summary, "nextCursor": next}))
     }
 }
 
@@ -60,8 +58,8 @@ fn list_query(owner: UserId, call: &Call) -> Result<ListQuery, Problem> {
     Ok(ListQuery {
         user: owner,
         status: call.parameter("status")?.map(read_status).transpose()?,
-        after: call.parameter("cursor")?.map(read_cursor).transpose()?,
-        limit: call.parameter("limit")?.map_or(Ok(DEFAULT_LIMIT), read_limit)?,
+        after: call.cursor()?.map(read_place).transpose()?,
+        limit: call.limit(DEFAULT_LIMIT)?,
     })
 }
 
@@ -70,18 +68,7 @@ fn read_status(text: &str) -> Result<WorkflowStatus, Problem> {
     WorkflowStatus::from_name(text).ok_or_else(|| Problem::invalid_field("status", format!("must be one of {names}")))
 }
 
-fn read_limit(text: &str) -> Result<u8, Problem> {
-    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-    limit.ok_or_else(|| Problem::invalid_field("limit", format!("must be a whole number from 1 to {MAX_LIMIT}")))
-}
-
-fn read_cursor(text: &str) -> Result<(Timestamp, WorkflowId), Problem> {
-    let read = || {
-        let text = String::from_utf8(BASE64.decode(text).ok()?).ok()?;
-        let (at, id) = text.split_once(' ')?;
-        // PostgreSQL's times begin later than the parser's.
-        let at = at.parse().ok().filter(|at| *at >= Timestamp::UNIX_EPOCH)?;
-        Some((at, WorkflowId::parse(id).ok()?))
-    };
-    read().ok_or_else(|| Problem::invalid_field("cursor", "must be the `nextCursor` of an earlier answer"))
+fn read_place((at, id): Place) -> Result<(Timestamp, WorkflowId), Problem> {
+    let id = WorkflowId::parse(&id).map_err(|e| Problem::invalid_field("cursor", e.to_string()))?;
+    Ok((at, id))
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use huntaze_costs::config::ledger;
+use huntaze_costs::watch::Watch;
 use huntaze_lambda::api::{self, Call, Reply, Route};
 use huntaze_lambda::clients::{self, Aws, Redis};
 use huntaze_lambda::limit::ApiLimit;
@@ -66,6 +68,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let sessions = config::sessions(&env);
     let limit = ApiLimit::from_env(&env, redis.clone());
     let _ = env.millis("REQUEST_DEADLINE_MS", 1);
+    let _ = Watch::from_env(&env, aws.dynamodb(), aws.sqs(), ledger(&env, aws.dynamodb()));
     let built = orchestrator.zip(redis).zip(sessions.zip(limit)).map(|((orchestrator, redis), _)| Checks {
         orchestrator,
         redis,

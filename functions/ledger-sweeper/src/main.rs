@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use huntaze_costs::attempt::Outcome;
+use huntaze_costs::config::{catalogue, ledger};
 use huntaze_costs::ledger::Ledger;
+use huntaze_costs::price::Catalogue;
 use huntaze_costs::sweep::{self, Expired};
 use huntaze_lambda::clients::Aws;
 use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::scheduled::{self, Invocation, Task};
 use huntaze_lambda::{config, logs};
-use huntaze_orchestrator::config::ledger;
 use huntaze_postgres::Database;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use tokio::time::timeout_at;
 struct App {
     database: Database,
     ledger: Ledger,
+    catalogue: Catalogue,
     grace: Duration,
 }
 
@@ -29,7 +31,8 @@ impl Task for App {
         let sweep = async {
             let ended = sweep::tidy(&self.database).await?;
             let settled = sweep::settle_expired(&self.database, |call| emit(&call, invocation.now)).await?;
-            let projected = sweep::project_missing(&self.database, &self.ledger, settled_before).await?;
+            let projected =
+                sweep::project_missing(&self.database, &self.ledger, &self.catalogue, settled_before).await?;
             anyhow::Ok((ended, settled, projected))
         };
         let (ended, settled, projected) =
@@ -73,6 +76,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let ledger = ledger(&env, Aws::new(&env, &tls).dynamodb());
     let grace = env.millis("LEDGER_SWEEP_GRACE_MS", 10_000);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls));
-    let app = env.finish(database.map(|database| App { database, ledger, grace }))?;
+    let built = database.zip(catalogue(&env));
+    let app = env.finish(built.map(|(database, catalogue)| App { database, ledger, catalogue, grace }))?;
     scheduled::serve(&app).await
 }

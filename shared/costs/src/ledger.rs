@@ -5,12 +5,15 @@
 //! | item | `id` | `timestamp` |
 //! |---|---|---|
 //! | entry | the attempt's id | when it was intended, RFC 3339 |
-//! | a user's day | `rollup#user#<user>#day#<YYYY-MM>` | `<YYYY-MM-DD>#<provider>#<model>#<request type>` |
-//! | a user's hour | `rollup#user#<user>#hour#<YYYY-MM-DD>` | `<YYYY-MM-DD>T<HH>#<provider>#<model>#<request type>` |
-//! | everyone's | `rollup#global#<shard>#day#…`, `…#hour#…` | the same |
+//! | a user's hour | `rollup#user#<user>#hour#<YYYY-MM-DD>` | `<YYYY-MM-DD>T<HH>` |
+//! | a user's day | `rollup#user#<user>#day#<YYYY-MM>` | `<YYYY-MM-DD>` |
+//! | a user's month, beside the others' of its shard | `rollup#users#<shard>#month#<YYYY-MM>` | `<user>` |
+//! | everyone's hour, day | `rollup#global#<shard>#hour#…`, `…#day#…` | as a user's |
+//! | everyone's month | `rollup#global#<shard>#month` | `<YYYY-MM>` |
 //!
-//! So a range of days is one query a month, and its price grows with the days asked for, not with the entries. Entry and
-//! roll-ups are written in one transaction whose condition is that the entry is new: projecting twice changes nothing.
+//! So a range of days is one query a month, and its price grows with the days asked for, not with the entries. What a roll-up
+//! holds is [`crate::rollup`]'s. Entry and roll-ups are written in one transaction whose condition is that the entry is new:
+//! projecting twice changes nothing. Entries expire, roll-ups do not.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -27,9 +30,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::attempt::{AttemptIntent, Settlement};
-
-/// Everyone's roll-ups are spread over so many items, for one item takes 1,000 writes a second.
-pub const GLOBAL_SHARDS: u8 = 8;
+use crate::rollup::{Key, Rollup, Unreadable, rollups_of};
 
 /// A function waits no longer for the ledger; the sweep catches up.
 const PROJECTION_PATIENCE: Duration = Duration::from_secs(2);
@@ -55,6 +56,10 @@ pub struct LedgerEntry {
     pub usage: TokenUsage,
     /// Their price.
     pub cost: Usd,
+    /// What they would have cost more without a cache.
+    pub saved: Usd,
+    /// Whether an answer of before served, and no provider was called.
+    pub cache_hit: bool,
     /// Whether the bound was booked in place of the provider's numbers.
     pub estimated: bool,
     /// The price row that was used.
@@ -81,6 +86,8 @@ impl LedgerEntry {
             outcome: settlement.outcome.as_str().to_owned(),
             usage: settlement.usage,
             cost: settlement.cost,
+            saved: intent.price.saved(settlement.usage),
+            cache_hit: false,
             estimated: settlement.estimated,
             price_version: intent.price.version.clone(),
             trace_id: intent.trace_id.clone(),
@@ -89,58 +96,67 @@ impl LedgerEntry {
         }
     }
 
-    fn key(&self) -> HashMap<String, AttributeValue> {
-        key(self.id.clone(), self.started_at.to_string())
+    /// Its place among the operation's attempts, from 1: an attempt is named after it.
+    fn attempt(&self) -> Option<u16> {
+        self.id.rsplit_once('.')?.1.parse().ok()
     }
 
-    fn item(&self) -> HashMap<String, AttributeValue> {
+    fn key(&self) -> Key {
+        Key { id: self.id.clone(), timestamp: self.started_at.to_string() }
+    }
+
+    fn item(&self, retention: Retention) -> HashMap<String, AttributeValue> {
         let text = |value: &str| AttributeValue::S(value.to_owned());
-        let mut item = self.key();
-        item.extend(
-            [
-                ("operationId", text(&self.operation_id)),
-                ("userId", text(&self.user_id)),
-                ("provider", text(self.provider.as_str())),
-                ("model", text(&self.model)),
-                ("requestType", text(&self.request_type)),
-                ("outcome", text(&self.outcome)),
-                ("inputTokens", number(self.usage.input_tokens)),
-                ("cachedInputTokens", number(self.usage.cached_input_tokens)),
-                ("outputTokens", number(self.usage.output_tokens)),
-                ("cost", number(self.cost)),
-                ("estimated", AttributeValue::Bool(self.estimated)),
-                ("priceVersion", text(&self.price_version)),
-                ("traceId", text(&self.trace_id)),
-            ]
-            .map(|(name, value)| (name.to_owned(), value)),
-        );
-        item.extend(self.duration_ms.map(|ms| ("durationMs".to_owned(), number(ms))));
+        let mut item = self.key().attributes();
+        let known = [
+            ("operationId", text(&self.operation_id)),
+            ("userId", text(&self.user_id)),
+            ("provider", text(self.provider.as_str())),
+            ("model", text(&self.model)),
+            ("requestType", text(&self.request_type)),
+            ("outcome", text(&self.outcome)),
+            ("inputTokens", number(self.usage.input_tokens)),
+            ("cachedInputTokens", number(self.usage.cached_input_tokens)),
+            ("outputTokens", number(self.usage.output_tokens)),
+            ("cost", number(self.cost)),
+            ("saved", number(self.saved)),
+            ("cacheHit", AttributeValue::Bool(self.cache_hit)),
+            ("estimated", AttributeValue::Bool(self.estimated)),
+            ("priceVersion", text(&self.price_version)),
+            ("traceId", text(&self.trace_id)),
+        ];
+        let sometimes = [
+            ("attempt", self.attempt().map(number)),
+            ("durationMs", self.duration_ms.map(number)),
+            ("expiresAt", retention.end(self.started_at).map(number)),
+        ];
+        let sometimes = sometimes.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        item.extend(known.into_iter().chain(sometimes).map(|(name, value)| (name.to_owned(), value)));
         item
     }
+}
 
-    /// The keys of the roll-ups that this entry counts in.
-    fn rollup_keys(&self) -> [(String, String); 4] {
-        let moment = self.started_at.to_string();
-        let (month, day, hour) = (&moment[..7], &moment[..10], &moment[..13]);
-        let detail = format!("{}#{}#{}", self.provider.as_str(), self.model, self.request_type);
-        let shard = self.id.bytes().fold(0_u8, u8::wrapping_add) % GLOBAL_SHARDS;
-        let user = format!("rollup#user#{}", self.user_id);
-        let global = format!("rollup#global#{shard}");
-        [
-            (format!("{user}#day#{month}"), format!("{day}#{detail}")),
-            (format!("{user}#hour#{day}"), format!("{hour}#{detail}")),
-            (format!("{global}#day#{month}"), format!("{day}#{detail}")),
-            (format!("{global}#hour#{day}"), format!("{hour}#{detail}")),
-        ]
+/// How long entries are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// For ever.
+    Forever,
+    /// For so many days from their intent.
+    Days(u16),
+}
+
+impl Retention {
+    /// When the table may drop an entry: in seconds of the epoch, which is what its TTL reads.
+    fn end(self, started_at: Timestamp) -> Option<i64> {
+        match self {
+            Self::Forever => None,
+            Self::Days(days) => Some(started_at.as_second() + i64::from(days) * 86_400),
+        }
     }
 }
 
 fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
-}
-
-fn key(id: String, timestamp: String) -> HashMap<String, AttributeValue> {
-    HashMap::from([("id".to_owned(), AttributeValue::S(id)), ("timestamp".to_owned(), AttributeValue::S(timestamp))])
 }
 
 /// The ledger could not be written or read. Its text holds the service's own message, for the log only.
@@ -149,23 +165,42 @@ fn key(id: String, timestamp: String) -> HashMap<String, AttributeValue> {
 pub struct LedgerError(String);
 
 impl LedgerError {
-    fn of(error: impl std::error::Error) -> Self {
+    pub(crate) fn of(error: impl std::error::Error) -> Self {
         Self(DisplayErrorContext(error).to_string())
+    }
+
+    pub(crate) fn throttled() -> Self {
+        Self("the table is throttled".to_owned())
+    }
+
+    pub(crate) fn nameless() -> Self {
+        Self("an item has no name that one was written under".to_owned())
+    }
+
+    pub(crate) fn too_much() -> Self {
+        Self("there is more than one read takes".to_owned())
+    }
+}
+
+impl From<Unreadable> for LedgerError {
+    fn from(error: Unreadable) -> Self {
+        Self(error.to_string())
     }
 }
 
 /// The DynamoDB table of entries and roll-ups.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    client: Client,
-    table: String,
+    pub(crate) client: Client,
+    pub(crate) table: String,
+    retention: Retention,
 }
 
 impl Ledger {
     /// Names the table; nothing is called.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+    pub fn new(client: Client, table: String, retention: Retention) -> Self {
+        Self { client, table, retention }
     }
 
     /// Writes an entry and counts it in its roll-ups, once: doing it again changes nothing.
@@ -207,35 +242,27 @@ impl Ledger {
     fn transaction(&self, entry: &LedgerEntry) -> Result<Vec<TransactWriteItem>, BuildError> {
         let put = Put::builder()
             .table_name(&self.table)
-            .set_item(Some(entry.item()))
+            .set_item(Some(entry.item(self.retention)))
             .condition_expression("attribute_not_exists(id)")
             .build()?;
         let mut items = vec![TransactWriteItem::builder().put(put).build()];
-        for (id, timestamp) in entry.rollup_keys() {
-            let update = self.count(entry, key(id, timestamp))?;
+        for (key, added) in rollups_of(entry) {
+            let update = self.add(&key, &added)?;
             items.push(TransactWriteItem::builder().update(update).build());
         }
         Ok(items)
     }
 
-    fn count(&self, entry: &LedgerEntry, key: HashMap<String, AttributeValue>) -> Result<Update, BuildError> {
-        let failed = u64::from(entry.outcome != "succeeded");
-        Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(key))
-            .update_expression(
-                "ADD #cost :cost, inputTokens :input, cachedInputTokens :cached, outputTokens :output, \
-                 requests :one, failedRequests :failed, estimatedRequests :estimated",
-            )
-            .expression_attribute_names("#cost", "cost")
-            .expression_attribute_values(":cost", number(entry.cost))
-            .expression_attribute_values(":input", number(entry.usage.input_tokens))
-            .expression_attribute_values(":cached", number(entry.usage.cached_input_tokens))
-            .expression_attribute_values(":output", number(entry.usage.output_tokens))
-            .expression_attribute_values(":one", number(1))
-            .expression_attribute_values(":failed", number(failed))
-            .expression_attribute_values(":estimated", number(u64::from(entry.estimated)))
-            .build()
+    fn add(&self, key: &Key, added: &Rollup) -> Result<Update, BuildError> {
+        let mut update = Update::builder().table_name(&self.table).set_key(Some(key.attributes()));
+        let mut sums = Vec::new();
+        for (place, (name, value)) in added.attributes().enumerate() {
+            update = update
+                .expression_attribute_names(format!("#{place}"), name)
+                .expression_attribute_values(format!(":{place}"), number(value));
+            sums.push(format!("#{place} :{place}"));
+        }
+        update.update_expression(format!("ADD {}", sums.join(", "))).build()
     }
 
     /// Which of these entries (at most 100) the ledger has.
@@ -243,28 +270,42 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]
     pub async fn present(&self, entries: &[LedgerEntry]) -> Result<HashSet<String>, LedgerError> {
-        let mut present = HashSet::new();
-        let mut wanted: Vec<_> = entries.iter().map(LedgerEntry::key).collect();
+        let keys = entries.iter().map(LedgerEntry::key).collect();
+        let found = self.items(keys, &["id"]).await?;
+        Ok(found.iter().filter_map(|item| item.get("id")?.as_s().ok().cloned()).collect())
+    }
+
+    /// These attributes of the items that there are, of at most 100, as they stand after every write that has ended.
+    pub(crate) async fn items(
+        &self,
+        keys: Vec<Key>,
+        attributes: &[&str],
+    ) -> Result<Vec<HashMap<String, AttributeValue>>, LedgerError> {
+        let names: Vec<_> = (0..attributes.len()).map(|place| format!("#{place}")).collect();
+        let projection = names.join(", ");
+        let names: HashMap<_, _> = names.into_iter().zip(attributes.iter().map(|name| (*name).to_owned())).collect();
+        let mut wanted: Vec<_> = keys.iter().map(Key::attributes).collect();
+        let mut items = Vec::with_capacity(wanted.len());
         // The service may answer in parts; each part makes the rest smaller, so this ends.
         while !wanted.is_empty() {
             let keys = KeysAndAttributes::builder()
                 .set_keys(Some(wanted.clone()))
                 .consistent_read(true)
-                .projection_expression("id")
+                .projection_expression(&projection)
+                .set_expression_attribute_names(Some(names.clone()))
                 .build()
                 .map_err(LedgerError::of)?;
             let answer =
                 self.client.batch_get_item().request_items(&self.table, keys).send().await.map_err(LedgerError::of)?;
-            let found = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
-            present.extend(found.iter().filter_map(|item| item.get("id")?.as_s().ok().cloned()));
+            items.extend(answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default());
             let left = answer.unprocessed_keys.unwrap_or_default().remove(&self.table).map(|rest| rest.keys);
             let left = left.unwrap_or_default();
             if left.len() >= wanted.len() {
-                return Err(LedgerError("the table is throttled".to_owned()));
+                return Err(LedgerError::throttled());
             }
             wanted = left;
         }
-        Ok(present)
+        Ok(items)
     }
 }
 
@@ -276,5 +317,20 @@ fn reasons(error: &SdkError<TransactWriteItemsError>) -> Vec<&str> {
         }
         Some(TransactWriteItemsError::TransactionInProgressException(_)) => vec!["TransactionConflict"],
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollup::tests::entry;
+
+    #[test]
+    fn an_entry_expires_and_says_which_attempt_it_was() {
+        let entry = entry("wf_1.12", "ana", "2026-11-21T00:00:00Z");
+        let item = entry.item(Retention::Days(400));
+        assert_eq!(item["expiresAt"], number(1_795_219_200 + 400 * 86_400));
+        assert_eq!((&item["attempt"], &item["cacheHit"]), (&number(12), &AttributeValue::Bool(false)));
+        assert_eq!(entry.item(Retention::Forever).get("expiresAt"), None);
     }
 }

@@ -1,10 +1,30 @@
-//! What text costs: prices, attempts and their settlement, the ledger and its roll-ups.
+//! What text costs: prices, attempts and their settlement, the ledger and its roll-ups, thresholds and alerts, budgets.
 //!
 //! PostgreSQL is the truth for money in flight; the DynamoDB ledger is a projection of settled attempts. The rules are
-//! pure ([`price`], [`attempt`]); the stores beside them are [`ledger`] (DynamoDB) and [`sweep`] (both).
+//! pure ([`price`], [`attempt`], [`rollup`], [`range`], [`breakdown`], [`savings`], [`stats`], [`spike`], and what [`threshold`] and
+//! [`alert`] say themselves); the stores beside them are [`budget`] (PostgreSQL), [`ledger`], [`spend`] and [`usage`] (DynamoDB), [`sweep`]
+//! (both), and those of thresholds and alerts (DynamoDB). [`watch`] holds costs against thresholds.
 
+pub mod alert;
 pub mod attempt;
+pub mod breakdown;
 pub mod budget;
+pub mod config;
+mod dynamo;
 pub mod ledger;
+pub mod notifications;
+pub mod owner;
+pub mod period;
 pub mod price;
+pub mod range;
+pub mod rollup;
+pub mod savings;
+pub mod spend;
+pub mod spike;
+pub mod stats;
 pub mod sweep;
+pub mod threshold;
+pub mod usage;
+pub mod watch;
+
+pub use dynamo::TableError;

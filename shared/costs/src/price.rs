@@ -31,6 +31,13 @@ impl Price {
         let full = usage.input_tokens.saturating_sub(usage.cached_input_tokens);
         self.input.of(full) + self.cached_input.of(usage.cached_input_tokens) + self.output.of(usage.output_tokens)
     }
+
+    /// What the provider's own cache took off a call's cost: exact as the cost is.
+    #[must_use]
+    pub fn saved(&self, usage: TokenUsage) -> Usd {
+        let cached = usage.cached_input_tokens.min(usage.input_tokens);
+        self.input.of(cached) - self.cached_input.of(cached)
+    }
 }
 
 /// The model has no price, and none is configured in its place. A call would be free, so it is not made.
@@ -155,6 +162,13 @@ impl Catalogue {
             .or(self.fallback.as_ref())
             .ok_or_else(|| UnknownModel { provider, model: model.to_owned() })
     }
+
+    /// The row that an attempt was priced by, by its [`Price::version`]. Rows are never taken out of the catalogue.
+    #[must_use]
+    pub fn version(&self, version: &str) -> Option<&Price> {
+        let mut rows = self.rows.values().flatten().map(|(_, price)| price).chain(&self.fallback);
+        rows.find(|price| price.version == version)
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +187,11 @@ mod tests {
         let usage = TokenUsage { input_tokens: 1_000, cached_input_tokens: 128, output_tokens: 7 };
         // 872 × $0.15 + 128 × $0.075 + 7 × $0.60, each a million tokens.
         assert_eq!(price.cost(usage).to_string(), "0.0001446");
+        assert_eq!(price.saved(usage).to_string(), "0.0000096");
+        let uncached = TokenUsage { cached_input_tokens: 0, ..usage };
+        assert_eq!(price.cost(usage) + price.saved(usage), price.cost(uncached));
+        assert_eq!(catalogue.version(&price.version), Some(price));
+        assert_eq!(catalogue.version("openai/gpt-4o-mini@2020-01-01"), None);
     }
 
     #[test]

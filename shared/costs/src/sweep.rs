@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::ledger::{Ledger, LedgerEntry, LedgerError};
+use crate::price::Catalogue;
 
 const SETTLE_EXPIRED: &str = "SELECT * FROM orchestrator.settle_expired($1)";
 const SETTLE_UNSENT: &str = "SELECT orchestrator.settle_unsent()";
@@ -117,6 +118,7 @@ pub struct Projected {
 pub async fn project_missing(
     database: &Database,
     ledger: &Ledger,
+    catalogue: &Catalogue,
     settled_before: Timestamp,
 ) -> Result<Projected, SweepError> {
     let mut done = Projected::default();
@@ -131,7 +133,7 @@ pub async fn project_missing(
         let rows = database.query(UNPROJECTED, &page).await?;
         let Some(last) = rows.last() else { return Ok(done) };
         after = (last.get("settled_at"), last.get("id"));
-        let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+        let entries = rows.iter().map(|row| entry(row, catalogue)).collect::<Result<Vec<_>, _>>()?;
 
         let present = ledger.present(&entries).await?;
         let (mut projected, missing): (Vec<_>, Vec<_>) =
@@ -160,10 +162,16 @@ async fn write(ledger: &Ledger, entry: LedgerEntry) -> (LedgerEntry, Result<(), 
     (entry, result)
 }
 
-fn entry(row: &Row) -> Result<LedgerEntry, SweepError> {
+fn entry(row: &Row, catalogue: &Catalogue) -> Result<LedgerEntry, SweepError> {
     let id: String = row.get("id");
     let unreadable = || SweepError::Row(id.clone());
     let tokens = |column: &str| u64::try_from(row.get::<_, i64>(column)).map_err(|_| unreadable());
+    let price_version: String = row.get("price_version");
+    let usage = TokenUsage {
+        input_tokens: tokens("input_tokens")?,
+        cached_input_tokens: tokens("cached_input_tokens")?,
+        output_tokens: tokens("output_tokens")?,
+    };
     Ok(LedgerEntry {
         operation_id: row.get("workflow_id"),
         user_id: row.get("user_id"),
@@ -171,14 +179,13 @@ fn entry(row: &Row) -> Result<LedgerEntry, SweepError> {
         model: row.get("model"),
         request_type: row.get("request_type"),
         outcome: row.get("outcome"),
-        usage: TokenUsage {
-            input_tokens: tokens("input_tokens")?,
-            cached_input_tokens: tokens("cached_input_tokens")?,
-            output_tokens: tokens("output_tokens")?,
-        },
+        usage,
         cost: Usd::try_from(row.get::<_, Decimal>("cost")).map_err(|_| unreadable())?,
+        // Only the fallback's row may be missing, and it prices cached tokens as it prices all others.
+        saved: catalogue.version(&price_version).map_or(Usd::ZERO, |price| price.saved(usage)),
+        cache_hit: false,
         estimated: row.get("estimated"),
-        price_version: row.get("price_version"),
+        price_version,
         trace_id: row.get("trace_id"),
         duration_ms: row.get("duration_ms"),
         started_at: row.get("started_at"),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::iter::Sum;
+use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 
 use rust_decimal::Decimal;
@@ -57,6 +58,13 @@ impl Usd {
     pub fn to_json_number(self) -> f64 {
         // The text is always a number; NaN would be written as `null`.
         self.to_string().parse().unwrap_or(f64::NAN)
+    }
+
+    /// An even part of the amount, to the nearest picodollar.
+    #[must_use]
+    pub fn divided_by(self, parts: NonZeroU64) -> Self {
+        let parts = i128::from(parts.get());
+        Self((self.0.saturating_mul(2) + parts).div_euclid(parts * 2))
     }
 
     /// The amount as a decimal, for a `NUMERIC` column.
@@ -148,6 +156,14 @@ mod tests {
         }
         assert_eq!(Usd::limit_from_json_number(0.300_000_000_000_000_04).unwrap().to_string(), "0.3");
         assert_eq!(Usd::limit_from_json_number(1e-13), Ok(Usd::ZERO));
+    }
+
+    #[test]
+    fn a_part_is_rounded_to_the_nearest_picodollar() {
+        let part =
+            |text: &str, parts| Usd::parse(text).unwrap().divided_by(NonZeroU64::new(parts).unwrap()).to_string();
+        assert_eq!((part("1", 3), part("2", 3)), ("0.333333333333".to_owned(), "0.666666666667".to_owned()));
+        assert_eq!((part("0.000000000001", 2), part("-1", 4)), ("0.000000000001".to_owned(), "-0.25".to_owned()));
         for bad in [f64::NAN, f64::INFINITY, 1e-13, 1e13] {
             assert_eq!(Usd::from_json_number(bad), Err(InvalidUsd), "{bad}");
         }

@@ -64,17 +64,31 @@ pub struct Call {
 pub struct Reply {
     /// Its status.
     pub status: StatusCode,
-    /// Its JSON.
-    pub body: Value,
+    /// What it says.
+    pub content: Content,
     /// Headers of its own.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// The body of an answer.
+pub enum Content {
+    /// JSON.
+    Json(Value),
+    /// A text of another media type, which is named with its parameters.
+    Text(&'static str, String),
+}
+
 impl Reply {
-    /// 200 with a body.
+    /// 200 with a JSON body.
     #[must_use]
     pub fn ok(body: Value) -> Self {
-        Self { status: StatusCode::OK, body, headers: Vec::new() }
+        Self { status: StatusCode::OK, content: Content::Json(body), headers: Vec::new() }
+    }
+
+    /// 200 with a text of a media type.
+    #[must_use]
+    pub fn text(media_type: &'static str, text: String) -> Self {
+        Self { status: StatusCode::OK, content: Content::Text(media_type, text), headers: Vec::new() }
     }
 
     /// The same with a header.
@@ -190,6 +204,16 @@ impl Call {
         principal.acting_for(named.as_ref()).cloned().map_err(|e| Problem::forbidden(e.to_string()))
     }
 
+    /// The same where an administrator who names nobody asks about everyone: `None`.
+    ///
+    /// # Errors
+    /// As [`Call::owner`].
+    pub fn owner_or_everyone(&self, principal: &Principal) -> Result<Option<UserId>, Problem> {
+        let owner = self.owner(principal)?;
+        let everyone = principal.is_admin() && self.parameter("userId")?.is_none();
+        Ok((!everyone).then_some(owner))
+    }
+
     /// A query parameter; named twice, it is refused.
     ///
     /// # Errors
@@ -254,11 +278,17 @@ async fn answer(route: &impl Route, call: &Call) -> Response<Body> {
     let outcome = scope::run(&call.trace, route.handle(call)).await;
     let outcome = outcome.unwrap_or_else(|Panicked| Err(Problem::unexplained()));
     let response = match &outcome {
-        Ok(reply) => respond(call, reply.status, "application/json", &reply.body, &reply.headers),
+        Ok(reply) => {
+            let (media_type, body) = match &reply.content {
+                Content::Json(body) => ("application/json", body.to_string()),
+                Content::Text(media_type, text) => (*media_type, text.clone()),
+            };
+            respond(call, reply.status, media_type, body, &reply.headers)
+        }
         Err(problem) => {
             let (status, _) = status_and_title(problem.code);
-            let body = problem.body(&call.path, &call.request_id);
-            respond(call, status, "application/problem+json", &body, &problem.all_headers())
+            let body = problem.body(&call.path, &call.request_id).to_string();
+            respond(call, status, "application/problem+json", body, &problem.all_headers())
         }
     };
     let elapsed = call.started.elapsed();
@@ -278,10 +308,10 @@ fn respond(
     call: &Call,
     status: StatusCode,
     content_type: &'static str,
-    body: &Value,
+    body: String,
     headers: &[(HeaderName, HeaderValue)],
 ) -> Response<Body> {
-    let mut response = Response::new(Body::Text(body.to_string()));
+    let mut response = Response::new(Body::Text(body));
     *response.status_mut() = status;
     let own = response.headers_mut();
     own.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

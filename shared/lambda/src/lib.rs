@@ -7,6 +7,7 @@
 //! | [`session`] | who asks: NextAuth and service tokens, origins |
 //! | [`problem`] | RFC 9457 problems in the contract's envelope |
 //! | [`limit`] | the API's own limit, counted in Redis |
+//! | [`page`] | lists in pages: `limit` and `cursor` |
 //! | [`api`] | an HTTP function: event in, reply or problem out, one log line |
 //! | `afterwards` | work that follows the answer, inside its invocation |
 //! | [`scheduled`] | a function without HTTP: the schedule's and the deployment's |
@@ -20,6 +21,7 @@ pub mod config;
 pub mod limit;
 pub mod logs;
 pub mod metrics;
+pub mod page;
 pub mod problem;
 pub mod scheduled;
 mod scope;

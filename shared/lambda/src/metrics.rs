@@ -9,6 +9,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use huntaze_domain::money::Usd;
+use huntaze_domain::notification::Severity;
 use huntaze_domain::provider::Provider;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -29,18 +30,20 @@ pub struct Metric {
 const PROVIDER_COST: Metric = metric(COSTS, "AIProviderCost", "None");
 const PROVIDER_TOKENS: Metric = metric(COSTS, "AITokenUsage", "Count");
 const PROVIDER_DURATION: Metric = metric(COSTS, "AIRequestDuration", "Milliseconds");
+const COST_ALERTS: Metric = metric(ALERTS, "CostAlerts", "Count");
 const REQUESTS: Metric = metric(ORCHESTRATOR, "Requests", "Count");
 const ERRORS: Metric = metric(ORCHESTRATOR, "Errors", "Count");
 const DURATION: Metric = metric(ORCHESTRATOR, "RequestDuration", "Milliseconds");
 const FALLBACKS: Metric = metric(ORCHESTRATOR, "Fallbacks", "Count");
 
 /// Every metric that is emitted; alarms and dashboards are held against it.
-pub const CATALOGUE: [Metric; 7] =
-    [PROVIDER_COST, PROVIDER_TOKENS, PROVIDER_DURATION, REQUESTS, ERRORS, DURATION, FALLBACKS];
+pub const CATALOGUE: [Metric; 8] =
+    [PROVIDER_COST, PROVIDER_TOKENS, PROVIDER_DURATION, COST_ALERTS, REQUESTS, ERRORS, DURATION, FALLBACKS];
 
 /// A namespace and its dimension.
 type Family = (&'static str, &'static str);
 const COSTS: Family = ("Huntaze/AI/Costs", "Provider");
+const ALERTS: Family = ("Huntaze/AI/Costs", "Severity");
 const ORCHESTRATOR: Family = ("Huntaze/Orchestrator", "Function");
 
 const fn metric((namespace, dimension): Family, name: &'static str, unit: &'static str) -> Metric {
@@ -90,6 +93,11 @@ pub fn fallbacks(origin: &Origin<'_>, count: u64) {
     if count > 0 {
         write(&function_line(origin, &[(FALLBACKS, json!(count))]));
     }
+}
+
+/// Emits that an alert fired. Once for each alert, by whoever fired it.
+pub fn cost_alert(severity: Severity, kind: &str, at: Timestamp, trace: &str) {
+    write(&line(ALERTS, severity.as_str(), at, &[(COST_ALERTS, json!(1))], &[("Type", kind), ("trace", trace)]));
 }
 
 /// Emits an invocation's end. `failed`: it failed, or was answered with a status of 500 or more.

@@ -32,7 +32,7 @@ pub fn status_and_title(code: ErrorCode) -> (StatusCode, &'static str) {
         ErrorCode::Unauthenticated => (StatusCode::UNAUTHORIZED, "Unauthorized"),
         ErrorCode::Forbidden => (StatusCode::FORBIDDEN, "Forbidden"),
         ErrorCode::NotFound => (StatusCode::NOT_FOUND, "Not found"),
-        ErrorCode::Conflict => (StatusCode::CONFLICT, "The same request is still in flight"),
+        ErrorCode::Conflict => (StatusCode::CONFLICT, "Conflict"),
         ErrorCode::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, "Idempotency-Key used with another body"),
         ErrorCode::RateLimitExceeded => (StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
         ErrorCode::CostLimitExceeded => (StatusCode::PAYMENT_REQUIRED, "Cost limit exceeded"),

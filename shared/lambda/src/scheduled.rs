@@ -18,6 +18,8 @@ pub struct Invocation {
     pub now: Timestamp,
     /// When the service ends it, less a second to end it ourselves.
     pub deadline: Instant,
+    /// The trace that it belongs to.
+    pub trace: Trace,
 }
 
 /// What such a function does when it is invoked.
@@ -45,7 +47,7 @@ async fn invoke(task: &impl Task, context: &Context, trace: &Trace) -> Result<Va
     let (now, started) = (now(), Instant::now());
     let left = u128::from(context.deadline).saturating_sub(millis(now));
     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).saturating_sub(Duration::from_secs(1));
-    let outcome = scope::run(trace, task.run(Invocation { now, deadline: started + left })).await;
+    let outcome = scope::run(trace, task.run(Invocation { now, deadline: started + left, trace: trace.clone() })).await;
     let answer = match outcome {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {

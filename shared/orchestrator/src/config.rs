@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client as DynamoDb;
-use huntaze_costs::ledger::Ledger;
-use huntaze_costs::price::Catalogue;
+use huntaze_costs::config::catalogue;
 use huntaze_domain::env::Env;
+use huntaze_domain::provider::Provider;
 use huntaze_postgres::Database;
 use reqwest::Client;
 
@@ -47,6 +46,16 @@ impl Providers {
     }
 }
 
+/// The providers that have a key.
+#[must_use]
+pub fn configured(env: &Env) -> Vec<Provider> {
+    let key = |provider| match provider {
+        Provider::Azure => "AZURE_OPENAI_API_KEY",
+        Provider::OpenAi => "OPENAI_API_KEY",
+    };
+    Provider::ALL.into_iter().filter(|provider| env.optional(key(*provider)).is_some()).collect()
+}
+
 fn base_url(env: &Env, name: &str, default: Option<&str>) -> String {
     let url = default.map_or_else(|| env.required(name), |default| env.or(name, default));
     let has_scheme = url.starts_with("https://") || url.starts_with("http://");
@@ -77,31 +86,6 @@ impl Roles {
     }
 }
 
-/// The price catalogue, with a price for unknown models where `PRICE_FALLBACK_INPUT_PER_MILLION` and
-/// `PRICE_FALLBACK_OUTPUT_PER_MILLION` set one.
-#[must_use]
-pub fn catalogue(env: &Env) -> Option<Catalogue> {
-    const MAX_TOKENS: u64 = 128_000;
-    let catalogue = env.check("price catalogue", Catalogue::built_in())?;
-    let [input, output] = ["INPUT", "OUTPUT"].map(|way| env.optional(&format!("PRICE_FALLBACK_{way}_PER_MILLION")));
-    match (input, output) {
-        (None, None) => Some(catalogue),
-        (Some(input), Some(output)) => {
-            env.check("PRICE_FALLBACK_*_PER_MILLION", catalogue.with_fallback(&input, &output, MAX_TOKENS))
-        }
-        _ => {
-            env.fault("PRICE_FALLBACK_*_PER_MILLION", "both or neither must be set");
-            None
-        }
-    }
-}
-
-/// The costs table's ledger.
-#[must_use]
-pub fn ledger(env: &Env, dynamodb: DynamoDb) -> Ledger {
-    Ledger::new(dynamodb, env.or("DYNAMODB_COSTS_TABLE", "huntaze-ai-costs-production"))
-}
-
 impl Orchestrator {
     /// Puts the main job together. Everything is read, whatever is missing, so that every fault is found at once.
     #[must_use]
@@ -120,6 +104,8 @@ impl Orchestrator {
 
 #[cfg(test)]
 mod tests {
+    use huntaze_domain::intent::WorkflowType;
+
     use super::*;
 
     #[test]
@@ -132,5 +118,21 @@ mod tests {
         let named = roles(&[("AZURE_OPENAI_DEPLOYMENT", "our-planner"), ("AZURE_OPENAI_MODEL", "gpt-4o")]);
         assert_eq!((named.planner[0].deployment.as_str(), named.planner[0].model.as_str()), ("our-planner", "gpt-4o"));
         assert_eq!(roles(&[]).planner[0].model, "gpt-4-turbo");
+    }
+
+    #[test]
+    fn in_place_of_a_model_the_others_of_its_role_could_have_been_asked() {
+        let env = Env::from_pairs([("AZURE_OPENAI_DEPLOYMENT".to_owned(), "gpt-4-turbo".to_owned())]);
+        let roles = Roles::from_env(&env);
+        let models = |kind, provider, model: &str| -> Vec<_> {
+            roles.instead_of(kind, provider, model).into_iter().map(|one| one.model.as_str()).collect()
+        };
+        let (plan, campaign) = (WorkflowType::ContentPlanning, WorkflowType::CampaignExecution);
+        assert_eq!(models(plan, Provider::Azure, "gpt-4-turbo"), ["gpt-4-turbo", "gpt-4o"]);
+        assert_eq!(models(plan, Provider::OpenAi, "retired"), ["gpt-4-turbo", "gpt-4o"]);
+        assert_eq!(models(campaign, Provider::OpenAi, "gpt-4o"), ["gpt-4-turbo", "gpt-4o"]);
+        assert_eq!(models(campaign, Provider::OpenAi, "gpt-4o-mini"), ["gpt-4o-mini", "gpt-4-turbo"]);
+        // It may have planned or written, so only what does both.
+        assert_eq!(models(campaign, Provider::Azure, "gpt-4-turbo"), ["gpt-4-turbo"]);
     }
 }

@@ -100,6 +100,24 @@ impl Roles {
         }
     }
 
+    /// Who could have been asked first where a request of this type asked a model: the candidates of the role that the model
+    /// played. Where it may have played several, those that all of them have; where it plays none any more, of the type's.
+    #[must_use]
+    pub fn instead_of(&self, kind: WorkflowType, provider: Provider, model: &str) -> Vec<&Candidate> {
+        let roles = match kind {
+            WorkflowType::ContentPlanning => &[Role::Planner][..],
+            WorkflowType::MessageGeneration => &[Role::ShortMessage],
+            WorkflowType::ContentValidation => &[Role::Validator],
+            WorkflowType::CampaignExecution => &[Role::Planner, Role::ShortMessage],
+        };
+        let lists: Vec<_> = roles.iter().map(|role| self.of(*role)).collect();
+        let plays = |list: &&[Candidate]| list.iter().any(|one| one.provider == provider && one.model == model);
+        let played: Vec<_> = lists.iter().copied().filter(plays).collect();
+        let lists = if played.is_empty() { lists } else { played };
+        let (first, others) = lists.split_first().map_or((&[][..], &[][..]), |(first, others)| (*first, others));
+        first.iter().filter(|one| others.iter().all(|list| list.contains(one))).collect()
+    }
+
     /// Every candidate of every role.
     pub fn all(&self) -> impl Iterator<Item = &Candidate> {
         self.planner.iter().chain(&self.short_message).chain(&self.validator)

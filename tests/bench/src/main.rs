@@ -1,10 +1,12 @@
-//! What campaigns-hybrid costs, beside the least that a function can cost. docs/benchmarks.md says how it is measured.
+//! What campaigns-hybrid costs, beside the least that a function can cost; or, with the argument `costs`, what reading costs
+//! takes with few and with many entries. docs/benchmarks.md says how it is measured.
 //!
 //! A program, no test: it prints a table and holds it against its targets, and a slow machine fails nothing.
 
 #![expect(clippy::float_arithmetic, reason = "statistics; no money is here")]
 
 mod callgrind;
+mod costs;
 mod measure;
 mod process;
 mod report;
@@ -32,6 +34,14 @@ const MIB: u64 = 1 << 20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        None => main_job().await,
+        Some("costs") => costs::run().await,
+        Some(other) => anyhow::bail!("there is no benchmark `{other}`: none is named for the main job, or `costs`"),
+    }
+}
+
+async fn main_job() -> anyhow::Result<()> {
     let folder = target_folder()?.join("bench");
     fs::create_dir_all(&folder)?;
     let setting = Setting::new(&folder).await?;
@@ -44,16 +54,22 @@ async fn main() -> anyhow::Result<()> {
     invocations(&mut report, &starts, &rounds, instructions);
     first_tls_call(&mut report, &starts);
     footprint(&mut report, &setting, &rounds)?;
-    writeln!(stdout(), "{}\n\n{report}\n{}", heading(), round_trips(&starts.opened.shape, &rounds.watched))?;
+    writeln!(
+        stdout(),
+        "{}\n\n{report}\n{}",
+        heading("make bench"),
+        round_trips(&starts.opened.shape, &rounds.watched)
+    )?;
     Ok(())
 }
 
-fn heading() -> String {
+/// What was run, when and where.
+fn heading(command: &str) -> String {
     let processors = available_parallelism().map_or(0, usize::from);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
     let (day, machine) = (now().strftime("%Y-%m-%d"), std::env::consts::ARCH);
-    format!("`make bench`, {day}, {processors} processors ({machine}), load {load} at its end")
+    format!("`{command}`, {day}, {processors} processors ({machine}), load {load} at its end")
 }
 
 fn initialisation(report: &mut Report, starts: &Starts, (hello, hybrid): (Instructions, Instructions)) {

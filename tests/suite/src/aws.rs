@@ -1,6 +1,7 @@
 //! The few AWS calls that the tests make themselves, in the services' JSON protocol. Not the SDK: what the functions do
 //! with it is under test.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -64,20 +65,39 @@ impl Aws {
         }
     }
 
-    /// Makes a table with the keys of the user's own: `id` and `timestamp`, both text.
+    /// Makes a table with the keys of the user's own: `id` and `timestamp`.
     pub(crate) async fn create_costs_table(&self, table: &str) -> anyhow::Result<()> {
-        let body = json!({
+        self.create_table(table, &["id", "timestamp"], &[]).await
+    }
+
+    pub(crate) async fn create_thresholds_table(&self, table: &str) -> anyhow::Result<()> {
+        self.create_table(table, &["owner", "id"], &[]).await
+    }
+
+    /// With the user's own key, `id`, and the indexes of the template.
+    pub(crate) async fn create_alerts_table(&self, table: &str) -> anyhow::Result<()> {
+        let indexes = [("byOwner", ["owner", "timestamp"]), ("byMonth", ["month", "timestamp"])];
+        self.create_table(table, &["id"], &indexes).await
+    }
+
+    /// Makes a table; keys are text, hash before range, and indexes have everything.
+    async fn create_table(&self, table: &str, key: &[&str], indexes: &[(&str, [&str; 2])]) -> anyhow::Result<()> {
+        let schema = |key: &[&str]| -> Value {
+            let kinds = key.iter().zip(["HASH", "RANGE"]);
+            kinds.map(|(name, kind)| json!({ "AttributeName": name, "KeyType": kind })).collect()
+        };
+        let names: BTreeSet<_> = key.iter().chain(indexes.iter().flat_map(|(_, key)| key)).collect();
+        let attribute = |name: &&&str| json!({ "AttributeName": name, "AttributeType": "S" });
+        let index = |(name, key): &(&str, [&str; 2])| json!({ "IndexName": name, "KeySchema": schema(key), "Projection": { "ProjectionType": "ALL" } });
+        let mut body = json!({
             "TableName": table,
             "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [
-                { "AttributeName": "id", "AttributeType": "S" },
-                { "AttributeName": "timestamp", "AttributeType": "S" },
-            ],
-            "KeySchema": [
-                { "AttributeName": "id", "KeyType": "HASH" },
-                { "AttributeName": "timestamp", "KeyType": "RANGE" },
-            ],
+            "AttributeDefinitions": names.iter().map(attribute).collect::<Vec<_>>(),
+            "KeySchema": schema(key),
         });
+        if !indexes.is_empty() {
+            body["GlobalSecondaryIndexes"] = indexes.iter().map(index).collect();
+        }
         self.call("dynamodb", "DynamoDB_20120810.CreateTable", &body).await.map(drop)
     }
 
@@ -101,10 +121,42 @@ impl Aws {
         bail!("{table} has more than {MOST_PAGES} pages of items")
     }
 
+    /// Writes items, each attribute with its type, 25 at once.
+    pub(crate) async fn put(&self, table: &str, items: &[Map<String, Value>]) -> anyhow::Result<()> {
+        for batch in items.chunks(25) {
+            let puts: Vec<_> = batch.iter().map(|item| json!({ "PutRequest": { "Item": item } })).collect();
+            let body = json!({ "RequestItems": { table: puts } });
+            let answer = self.call("dynamodb", "DynamoDB_20120810.BatchWriteItem", &body).await?;
+            let left = answer["UnprocessedItems"].as_object().map_or(0, Map::len);
+            ensure!(left == 0, "items were left out: {answer}");
+        }
+        Ok(())
+    }
+
     /// Makes a queue and gives its URL.
     pub(crate) async fn create_queue(&self, queue: &str) -> anyhow::Result<String> {
         let made = self.call("sqs", "AmazonSQS.CreateQueue", &json!({ "QueueName": queue })).await?;
         made["QueueUrl"].as_str().map(str::to_owned).context("a queue without a URL")
+    }
+
+    /// Takes every message that a queue has; their bodies are JSON.
+    pub(crate) async fn take_messages(&self, url: &str) -> anyhow::Result<Vec<Value>> {
+        let receive = json!({ "QueueUrl": url, "MaxNumberOfMessages": 10, "VisibilityTimeout": 600 });
+        let mut bodies = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let page = self.call("sqs", "AmazonSQS.ReceiveMessage", &receive).await?;
+            let messages = page["Messages"].as_array().cloned().unwrap_or_default();
+            if messages.is_empty() {
+                return Ok(bodies);
+            }
+            for message in messages {
+                let delete = json!({ "QueueUrl": url, "ReceiptHandle": message["ReceiptHandle"] });
+                self.call("sqs", "AmazonSQS.DeleteMessage", &delete).await?;
+                let body = message["Body"].as_str().context("a message without a body")?;
+                bodies.push(serde_json::from_str(body).with_context(|| body.to_owned())?);
+            }
+        }
+        bail!("{url} has more than {MOST_PAGES} pages of messages")
     }
 
     pub(crate) async fn delete_queue(&self, url: &str) -> anyhow::Result<()> {

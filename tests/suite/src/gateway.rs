@@ -58,6 +58,12 @@ impl Request {
         Self::new("POST", path)
     }
 
+    /// A PUT.
+    #[must_use]
+    pub fn put(path: &str) -> Self {
+        Self::new("PUT", path)
+    }
+
     /// With a header; one given twice is joined by a comma, as API Gateway does.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {

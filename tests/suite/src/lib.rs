@@ -16,6 +16,7 @@
 mod app;
 mod aws;
 pub mod gateway;
+mod meter;
 mod poll;
 mod process;
 mod proxy;
@@ -25,6 +26,7 @@ pub mod tokens;
 
 pub use crate::app::{App, ORIGIN};
 pub use crate::gateway::{Request, Response, load_event};
+pub use crate::meter::{Meter, Passed};
 pub use crate::poll::eventually;
 pub use crate::proxy::Proxy;
 pub use crate::runtime::{Fleet, Function, Invocation, InvokeError, Timed};

@@ -1,5 +1,5 @@
-//! Real stores, a set of its own for each test: a database cloned from a migrated template, a DynamoDB table, two SQS
-//! queues and a Redis database. The servers are those of `make test`.
+//! Real stores, a set of its own for each test: a database cloned from a migrated template, DynamoDB tables, SQS queues and
+//! a Redis database. The servers are those of `make test`.
 
 use std::path::Path;
 use std::thread;
@@ -10,7 +10,7 @@ use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use refinery::{Migration, Runner};
 use reqwest::Url;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
@@ -46,8 +46,11 @@ struct Made {
     database: String,
     aws: Aws,
     table: String,
+    thresholds: String,
+    alerts: String,
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
+    notifications: Queue,
     redis_url: Url,
     redis_lease: String,
 }
@@ -78,17 +81,25 @@ impl Stores {
         )?;
         let suffix = Uuid::new_v4().simple().to_string();
         let names = (format!("huntaze-ai-costs-{suffix}"), format!("workflows-{suffix}"), format!("limiter-{suffix}"));
-        let (database, (), workflow_queue, rate_limiter_queue, number) = tokio::try_join!(
+        let [thresholds, alerts, told] =
+            ["cost-thresholds", "cost-alerts", "notifications"].map(|name| format!("{name}-{suffix}"));
+        let (database, (), (), (), workflow_queue, rate_limiter_queue, notifications, number) = tokio::try_join!(
             clone_database(&admin_url, &suffix),
             aws.create_costs_table(&names.0),
+            aws.create_thresholds_table(&thresholds),
+            aws.create_alerts_table(&alerts),
             aws.create_queue(&names.1),
             aws.create_queue(&names.2),
+            aws.create_queue(&told),
             lease_redis(&redis_url),
         )?;
         let made = Made {
             database,
             aws,
             table: names.0,
+            thresholds,
+            alerts,
+            notifications: Queue { name: told, url: notifications },
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
             redis_lease: format!("{REDIS_LEASES}{number}"),
@@ -105,7 +116,7 @@ impl Stores {
     /// The variables by which a function finds these stores.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
-        let Made { aws, table, workflow_queue, rate_limiter_queue, .. } = &self.made;
+        let Made { aws, table, thresholds, alerts, workflow_queue, rate_limiter_queue, notifications, .. } = &self.made;
         [
             ("DATABASE_URL", self.made.database_url().to_string()),
             ("REDIS_URL", self.redis_url.to_string()),
@@ -114,6 +125,9 @@ impl Stores {
             ("AWS_ACCESS_KEY_ID", aws.access_key.clone()),
             ("AWS_SECRET_ACCESS_KEY", aws.secret_key.clone()),
             ("DYNAMODB_COSTS_TABLE", table.clone()),
+            ("DYNAMODB_THRESHOLDS_TABLE", thresholds.clone()),
+            ("DYNAMODB_ALERTS_TABLE", alerts.clone()),
+            ("SQS_NOTIFICATIONS_QUEUE", notifications.name.clone()),
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
         ]
@@ -164,6 +178,63 @@ impl Stores {
         self.made.aws.scan(&self.made.table).await
     }
 
+    /// Writes items into the costs table as they are, each attribute with its type.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn put_cost_items(&self, items: &[Map<String, Value>]) -> anyhow::Result<()> {
+        self.made.aws.put(&self.made.table, items).await
+    }
+
+    /// Empties the costs table.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn forget_cost_items(&self) -> anyhow::Result<()> {
+        self.made.aws.delete_table(&self.made.table).await?;
+        self.made.aws.create_costs_table(&self.made.table).await
+    }
+
+    /// Every item of the alerts' table: alerts, and when their sources last fired.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn alert_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
+        self.made.aws.scan(&self.made.alerts).await
+    }
+
+    /// Sets an attribute of an item of the alerts' table, in DynamoDB's own JSON; `null` removes it.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn set_alert_attribute(&self, id: &str, name: &str, value: &Value) -> anyhow::Result<()> {
+        let mut update = json!({"TableName": self.made.alerts, "Key": {"id": {"S": id}},
+            "ConditionExpression": "attribute_exists(id)", "ExpressionAttributeNames": {"#name": name}});
+        if value.is_null() {
+            update["UpdateExpression"] = json!("REMOVE #name");
+        } else {
+            update["UpdateExpression"] = json!("SET #name = :value");
+            update["ExpressionAttributeValues"] = json!({":value": value});
+        }
+        self.made.aws.call("dynamodb", "DynamoDB_20120810.UpdateItem", &update).await.map(drop)
+    }
+
+    /// Every item of the thresholds' table.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn threshold_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
+        self.made.aws.scan(&self.made.thresholds).await
+    }
+
+    /// Takes what is on the queue of notifications: the bodies of its messages.
+    ///
+    /// # Errors
+    /// If SQS refuses, or a body is not JSON.
+    pub async fn take_notifications(&self) -> anyhow::Result<Vec<Value>> {
+        self.made.aws.take_messages(&self.made.notifications.url).await
+    }
+
     /// A connection to the test's Redis database.
     ///
     /// # Errors
@@ -209,6 +280,9 @@ impl Made {
             database,
             redis,
             self.aws.delete_table(&self.table),
+            self.aws.delete_table(&self.thresholds),
+            self.aws.delete_table(&self.alerts),
+            self.aws.delete_queue(&self.notifications.url),
             self.aws.delete_queue(&self.workflow_queue.url),
             self.aws.delete_queue(&self.rate_limiter_queue.url),
         );
@@ -308,8 +382,6 @@ async fn lease_redis(url: &Url) -> anyhow::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[tokio::test]

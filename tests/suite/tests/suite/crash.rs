@@ -8,7 +8,7 @@ use huntaze_world::{Fault, Provider};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::{STATUS, brief, campaign, entries_and_rollups, rollup_cost, status_of, text, usd};
+use crate::support::{STATUS, brief, campaign, entries_and_rollups, rollups_of, status_of, summed, text, usd};
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -76,7 +76,8 @@ async fn design_no_crash_can_separate_a_call_from_its_reservation() -> Result<()
     let again = sweeper.invoke(&json!({}), BOUND).await?;
     assert_eq!((&again["settled"], &again["failed"]), (&json!(0), &json!(0)));
     let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
-    assert_eq!((entries.len(), rollup_cost(&rollups, "user#ana#", "day")), (2, usd(&lost["cost"])));
+    let booked = summed(&rollups_of(&rollups, Some("ana"), "day"), "cost");
+    assert_eq!((entries.len(), booked), (2, usd(&lost["cost"])));
     let repeated = app.function("campaigns-hybrid")?.http(request).await?;
     assert_eq!((repeated.status, &repeated.body["workflowId"]), (500, &json!(workflow)), "{}", repeated.body);
     Ok(())
@@ -101,7 +102,7 @@ async fn a_crash_between_settlement_and_projection_leaves_a_ledger_that_the_swee
     let swept = app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?;
     assert_eq!(swept, json!({"ended": 0, "settled": 0, "found": 0, "written": 1, "failed": 0}));
     let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
-    assert_eq!((entries.len(), rollups.len()), (1, 4));
+    assert_eq!((entries.len(), rollups.len()), (1, 6));
     assert_eq!(usd(&entries[0]["cost"]), usd(&view["cost"]["total"]));
     assert_eq!(entries[0]["timestamp"], view["attempts"][0]["startedAt"]);
     Ok(())
@@ -190,7 +191,7 @@ async fn messages_that_a_crash_left_are_all_booked() -> Result<()> {
     let stored = "SELECT sum(cost)::text AS cost, (SELECT cost::text FROM orchestrator.workflows) AS workflow FROM orchestrator.attempts";
     let stored = app.stores.row(stored, &[]).await?;
     assert_eq!((entries.len(), usd(&stored["cost"])), (4, usd(&stored["workflow"])));
-    assert_eq!(rollup_cost(&rollups, "user#ana#", "day"), usd(&stored["cost"]));
+    assert_eq!(summed(&rollups_of(&rollups, Some("ana"), "day"), "cost"), usd(&stored["cost"]));
     Ok(())
 }
 

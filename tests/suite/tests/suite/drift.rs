@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use huntaze_costs::alert::AlertKind;
+use huntaze_costs::threshold::{MAX_THRESHOLDS, ThresholdKind};
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::MAX_ID_BYTES;
 use huntaze_domain::intent::MAX_PLATFORMS;
@@ -191,6 +193,15 @@ fn the_openapi_document_has_the_limits_of_the_code() -> Result<()> {
     assert_eq!(schemas["CampaignRequest"]["properties"]["platforms"]["maxItems"], MAX_PLATFORMS);
     assert_eq!(schemas["CampaignRequest"]["properties"]["userId"]["maxLength"], MAX_ID_BYTES);
     assert_eq!(schemas["Id"]["maxLength"], MAX_ID_BYTES);
+    // Those of each type that an owner has none of are shown beside as many as there may be.
+    let shown = &schemas["CostThresholdsAnswer"]["properties"]["data"]["properties"]["thresholds"];
+    assert_eq!(shown["maxItems"], MAX_THRESHOLDS + ThresholdKind::ALL.len());
+    for (schema, names) in [
+        ("ThresholdType", ThresholdKind::ALL.map(ThresholdKind::as_str).into()),
+        ("AlertType", AlertKind::ALL.map(AlertKind::as_str).into()),
+    ] {
+        assert_eq!(texts(&schemas[schema]["enum"]), names, "{schema}");
+    }
     assert_eq!(openapi["components"]["parameters"]["IdempotencyKey"]["schema"]["maxLength"], MAX_ID_BYTES);
     Ok(())
 }

@@ -83,6 +83,9 @@ async fn a_configuration_that_cannot_be_used_is_unhealthy() -> Result<()> {
         ("MAX_RETRIES", "-1"),
         ("RESERVATION_LEASE_MS", "1000"),
         ("REQUEST_DEADLINE_MS", "0"),
+        ("LEDGER_ENTRY_TTL_DAYS", "1"),
+        ("ALERT_SILENCE_MS", "86400001"),
+        ("SPIKE_MINIMUM", "much"),
     ] {
         let response = app.function_with("health", name, wrong)?.http(Request::get(HEALTH)).await?;
         let orchestrator = &response.body["checks"]["orchestrator"]["status"];

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests unwrap fails the test")]
 
+mod alerts;
+mod costs;
 mod crash;
 mod drift;
 mod edge;
@@ -18,3 +20,4 @@ mod observe;
 mod prepared;
 mod status;
 mod support;
+mod thresholds;

@@ -1,12 +1,14 @@
 //! What a request costs: exactly, once, and never more than was allowed.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use huntaze_domain::money::Usd;
 use huntaze_tests::App;
 use huntaze_world::{Fault, Provider};
 use serde_json::{Value, json};
 
-use crate::support::{brief, campaign, entries_and_rollups, priced, rollup_cost, status_of, text, usd};
+use crate::support::{brief, campaign, entries_and_rollups, priced, rollups_of, status_of, summed, text, usd};
 
 #[tokio::test]
 async fn a_request_costs_its_tokens_times_the_catalogues_price_to_the_last_digit() -> Result<()> {
@@ -39,8 +41,16 @@ async fn cached_input_is_priced_as_the_provider_counts_it() -> Result<()> {
     let response = hybrid.http(campaign("ana", &brief("content_planning", &["onlyfans"]))).await?;
     let costs = &response.body["data"]["detailedCosts"];
     assert_eq!(costs["cachedInputTokens"], 256);
-    // 44 × $2.50 + 256 × $1.25 + 11 × $10, each a million tokens.
+    // 44 × $2.50 + 256 × $1.25 + 11 × $10, each a million tokens; without the cache 256 × $2.50.
     assert_eq!(usd(&costs["totalCost"]).to_string(), "0.00054");
+    let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
+    assert_eq!(entries[0]["saved"], "0.00032");
+    // The sweep, which knows the price by its name, writes the same entry.
+    app.stores.forget_cost_items().await?;
+    let swept = app.function_with("ledger-sweeper", "LEDGER_SWEEP_GRACE_MS", "1")?;
+    assert_eq!(swept.invoke(&json!({}), std::time::Duration::from_secs(30)).await?["written"], 1);
+    let again = entries_and_rollups(app.stores.cost_items().await?);
+    assert_eq!((sorted(again.0), sorted(again.1)), (sorted(entries), sorted(rollups)));
     Ok(())
 }
 
@@ -80,19 +90,58 @@ async fn design_the_sum_of_ledger_entries_equals_the_rollups_to_the_last_digit()
 
     let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
     assert_eq!(entries.len(), 12 + 4 * 3);
-    let sum = |user: Option<&str>| -> Usd {
-        let of_user = entries.iter().filter(|entry| user.is_none_or(|user| entry["userId"] == user));
-        of_user.map(|entry| usd(&entry["cost"])).sum()
-    };
-    for period in ["day", "hour"] {
-        assert_eq!(rollup_cost(&rollups, "global#", period), sum(None), "{period}");
-        for user in ["ana", "bob"] {
-            assert_eq!(rollup_cost(&rollups, &format!("user#{user}#"), period), sum(Some(user)), "{user} {period}");
+    for user in [None, Some("ana"), Some("bob")] {
+        let entries: Vec<_> = entries.iter().filter(|entry| user.is_none_or(|user| entry["userId"] == user)).collect();
+        for grain in ["hour", "day", "month"] {
+            let rollups = rollups_of(&rollups, user, grain);
+            for (attribute, sum) in expected(&entries, user.is_some(), grain) {
+                assert_eq!(summed(&rollups, &attribute), sum, "{user:?} {grain} {attribute}");
+            }
         }
     }
+    let sum: Usd = entries.iter().map(|entry| usd(&entry["cost"])).sum();
     let stored = app.stores.row("SELECT sum(cost)::text AS attempts, (SELECT sum(cost)::text FROM orchestrator.workflows) AS workflows FROM orchestrator.attempts", &[]).await?;
-    assert_eq!((usd(&stored["attempts"]), usd(&stored["workflows"])), (sum(None), sum(None)));
+    assert_eq!((usd(&stored["attempts"]), usd(&stored["workflows"])), (sum, sum));
     Ok(())
+}
+
+/// What the attributes of these entries' roll-ups must come to, by name.
+fn expected(entries: &[&Value], of_user: bool, grain: &str) -> BTreeMap<String, Usd> {
+    let one = || json!("1");
+    let mut sums: BTreeMap<String, Usd> = BTreeMap::new();
+    let mut add = |name: String, value: &Value| {
+        let sum = sums.entry(name).or_default();
+        *sum = *sum + usd(value);
+    };
+    for entry in entries {
+        let figures = [
+            ("requests", one()),
+            ("inputTokens", entry["inputTokens"].clone()),
+            ("cachedInputTokens", entry["cachedInputTokens"].clone()),
+            ("outputTokens", entry["outputTokens"].clone()),
+            ("cost", entry["cost"].clone()),
+            ("saved", entry["saved"].clone()),
+        ];
+        let names = ["provider", "model", "requestType"].map(|name| text(&entry[name]));
+        for (figure, value) in figures {
+            add(figure.to_owned(), &value);
+            if grain != "month" {
+                add(format!("{}#{figure}", names.join("#")), &value);
+            }
+        }
+        add(format!("cost#{}", names[0]), &entry["cost"]);
+        let at = text(&entry["timestamp"]);
+        match (grain, of_user) {
+            ("day", _) => {
+                add(format!("hour#{}#cost", &at[11..13]), &entry["cost"]);
+                add(format!("hour#{}#tokens", &at[11..13]), &entry["inputTokens"]);
+                add(format!("hour#{}#tokens", &at[11..13]), &entry["outputTokens"]);
+            }
+            ("month", true) => add(format!("day#{}", &at[8..10]), &entry["cost"]),
+            _ => {}
+        }
+    }
+    sums
 }
 
 #[tokio::test]
@@ -107,12 +156,14 @@ async fn design_projecting_twice_changes_nothing() -> Result<()> {
         let swept = sweeper.invoke(&json!({}), std::time::Duration::from_secs(30)).await?;
         assert_eq!(swept, json!({"ended": 0, "settled": 0, "found": 1, "written": 0, "failed": 0}));
     }
-    let sorted = |mut items: Vec<serde_json::Map<String, Value>>| {
-        items.sort_by_key(|item| item["id"].to_string());
-        items
-    };
-    assert_eq!(sorted(app.stores.cost_items().await?), sorted(before));
+    let items = |items: Vec<_>| sorted(items.into_iter().map(Value::Object).collect());
+    assert_eq!(items(app.stores.cost_items().await?), items(before));
     Ok(())
+}
+
+fn sorted(mut items: Vec<Value>) -> Vec<Value> {
+    items.sort_by_key(|item| item["id"].to_string());
+    items
 }
 
 #[tokio::test]
@@ -239,5 +290,8 @@ async fn a_ledger_entry_says_what_was_called_and_at_which_price() -> Result<()> 
         assert_eq!(entry[name], value, "{name}");
     }
     assert_eq!(usd(&entry["cost"]), usd(&response.body["data"]["detailedCosts"]["totalCost"]));
+    assert_eq!((&entry["attempt"], &entry["cacheHit"]), (&json!("1"), &json!(false)));
+    let started: jiff::Timestamp = text(&entry["timestamp"]).parse()?;
+    assert_eq!(entry["expiresAt"], (started.as_second() + 400 * 86_400).to_string());
     Ok(())
 }

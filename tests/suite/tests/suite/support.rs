@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 
 pub(crate) const HYBRID: &str = "/api/v2/campaigns/hybrid";
 pub(crate) const STATUS: &str = "/api/v2/campaigns/status";
+pub(crate) const ALERTS: &str = "/api/v2/costs/alerts";
+pub(crate) const THRESHOLDS: &str = "/api/v2/costs/thresholds";
+pub(crate) const BREAKDOWN: &str = "/api/v2/costs/breakdown";
+pub(crate) const STATS: &str = "/api/v2/costs/stats";
 pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
 
 /// A brief whose theme names the test, so that its calls can be told from others.
@@ -34,6 +38,8 @@ pub(crate) fn text(value: &Value) -> &str {
 pub(crate) fn usd(value: &Value) -> Usd {
     match value {
         Value::Number(number) => Usd::from_json_number(number.as_f64().unwrap()).unwrap(),
+        // DynamoDB may write a small number with an exponent.
+        Value::String(text) if text.contains('E') => Usd::from_json_number(text.parse().unwrap()).unwrap(),
         Value::String(text) => Usd::parse(text).unwrap(),
         other => panic!("no amount: {other}"),
     }
@@ -56,14 +62,28 @@ pub(crate) fn entries_and_rollups(items: Vec<serde_json::Map<String, Value>>) ->
     items.into_iter().map(Value::Object).partition(|item| !text(&item["id"]).starts_with("rollup#"))
 }
 
-/// The sum of one kind of roll-up: `user#ana#day`, `global#…#hour`.
-pub(crate) fn rollup_cost(rollups: &[Value], owner: &str, period: &str) -> Usd {
-    let part = format!("#{period}#");
-    let wanted = rollups.iter().filter(|item| {
+/// The roll-ups of one length (`hour`, `day`, `month`): a user's, or everyone's.
+pub(crate) fn rollups_of<'a>(rollups: &'a [Value], user: Option<&str>, grain: &str) -> Vec<&'a Value> {
+    let wanted = |item: &&Value| {
         let id = text(&item["id"]);
-        id.starts_with(&format!("rollup#{owner}")) && id.contains(&part)
-    });
-    wanted.map(|item| usd(&item["cost"])).sum()
+        match (user, grain) {
+            (Some(user), "month") => id.starts_with("rollup#users#") && item["timestamp"] == user,
+            (Some(user), grain) => id.starts_with(&format!("rollup#user#{user}#{grain}#")),
+            (None, "month") => id.starts_with("rollup#global#") && id.ends_with("#month"),
+            (None, grain) => id.starts_with("rollup#global#") && id.contains(&format!("#{grain}#")),
+        }
+    };
+    rollups.iter().filter(wanted).collect()
+}
+
+/// The sum of one of their attributes; what is zero is not written.
+pub(crate) fn summed(rollups: &[&Value], attribute: &str) -> Usd {
+    rollups.iter().filter_map(|item| item.get(attribute)).map(usd).sum()
+}
+
+/// The JSON pointers or parameters that an answer finds fault with.
+pub(crate) fn faults(body: &Value) -> Vec<&str> {
+    body["errors"].as_array().into_iter().flatten().map(|fault| text(&fault["pointer"])).collect()
 }
 
 /// An address that was bound and given back: nobody listens there.

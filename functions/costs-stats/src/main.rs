@@ -1,0 +1,35 @@
+//! `GET /api/v2/costs/stats`: what this hour, today and this month have cost so far.
+
+mod handler;
+mod view;
+
+use std::sync::Arc;
+
+use huntaze_costs::config::ledger;
+use huntaze_costs::ledger::Ledger;
+use huntaze_costs::threshold::Thresholds;
+use huntaze_lambda::clients::{Aws, Redis};
+use huntaze_lambda::limit::ApiLimit;
+use huntaze_lambda::session::Sessions;
+use huntaze_lambda::{api, config, logs};
+
+struct App {
+    sessions: Sessions,
+    limit: ApiLimit,
+    ledger: Ledger,
+    thresholds: Thresholds,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    logs::init();
+    let (env, tls) = config::load().await?;
+    let dynamodb = Aws::new(&env, &tls).dynamodb();
+    let ledger = ledger(&env, dynamodb.clone());
+    let thresholds = Thresholds::from_env(&env, dynamodb);
+    let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
+    let built = config::sessions(&env).zip(limit);
+    let app = env.finish(built.map(|(sessions, limit)| App { sessions, limit, ledger, thresholds }))?;
+    app.limit.warm_up().await;
+    api::serve(&app).await
+}
