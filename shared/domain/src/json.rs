@@ -136,12 +136,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The field read by `read`; a value that it does not take is a fault. `None` if absent or faulty.
-    pub fn optional<T>(
-        &mut self,
-        name: &str,
-        expected: &str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
-    ) -> Option<T> {
+    pub fn optional<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         let value = self.map.get(name).filter(|value| !value.is_null())?;
         let taken = read(value);
         if taken.is_none() {
@@ -151,12 +146,7 @@ impl<'a> Fields<'a> {
     }
 
     /// As [`Self::optional`], and its absence is a fault as well.
-    pub fn required<T>(
-        &mut self,
-        name: &str,
-        expected: &str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
-    ) -> Option<T> {
+    pub fn required<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         if self.map.get(name).is_none_or(Value::is_null) {
             self.fault(name, format!("is required: {expected}"));
             return None;

@@ -9,6 +9,7 @@
 //! | [`limit`] | the API's own limit, counted in Redis |
 //! | [`api`] | an HTTP function: event in, reply or problem out, one log line |
 //! | `afterwards` | work that follows the answer, inside its invocation |
+//! | [`queue`] | a function behind an SQS queue: each record for itself, and when it comes again |
 //! | [`scheduled`] | a function without HTTP: the schedule's and the deployment's |
 //! | [`logs`] | JSON lines, each with the ids of its request |
 //! | [`metrics`] | CloudWatch metrics as log lines |
@@ -21,6 +22,7 @@ pub mod limit;
 pub mod logs;
 pub mod metrics;
 pub mod problem;
+pub mod queue;
 pub mod scheduled;
 mod scope;
 pub mod session;
