@@ -67,6 +67,7 @@ def _upload(aws_url: str, binary: str) -> str:
 
 def _request(aws_url: str, source: template.Template, parameters: dict[str, str]) -> dict:
     translated = template.expand_http_apis(template.translate(source, parameters, REGION))
+    translated = template.widen_email(translated)
     _put(aws_url, "template.json", json.dumps(translated).encode())
     return {
         "StackName": STACK_NAME,
