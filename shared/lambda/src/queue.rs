@@ -72,12 +72,6 @@ impl Message {
         // The faults of a text that is not JSON quote it.
         parse_object(self.body.as_bytes()).map_err(|_| Undone::Reject("the body is no JSON object".to_owned()))
     }
-
-    /// The wall clock now.
-    #[must_use]
-    pub fn clock(&self) -> Timestamp {
-        self.now.saturating_add(self.started.elapsed()).unwrap_or(self.now)
-    }
 }
 
 /// Why a record is not done. What is in here is logged: no text of a user, no address, no URL.

@@ -3,7 +3,7 @@
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
 use huntaze_domain::json::Fields;
-use huntaze_domain::notification::{Audience, Channel, Fact, Notification, Severity};
+use huntaze_domain::notification::{Audience, Channel, Fact, Severity};
 use jiff::Timestamp;
 use reqwest::Url;
 use serde::Serialize;
@@ -75,7 +75,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// Reads a [`Notification`].
+    /// Reads a notification as senders write it: [`huntaze_domain::notification::Notification`].
     ///
     /// # Errors
     /// Every faulty field.
@@ -200,18 +200,9 @@ fn link(value: &Value) -> Option<String> {
     (fits && plain).then(|| url.to_string())
 }
 
-/// What a sender wrote as a [`Notification`] is what is read here.
-impl From<Notification> for Told {
-    fn from(told: Notification) -> Self {
-        let Notification { id, kind, severity, audience, mut channels, title, text, facts, link, timestamp } = told;
-        channels.sort_unstable();
-        channels.dedup();
-        Self { id, audience, channels, content: Content { kind, severity, title, text, facts, link, timestamp } }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use huntaze_domain::notification::Notification;
     use serde_json::json;
 
     use super::*;
@@ -245,8 +236,9 @@ mod tests {
     fn what_a_sender_writes_is_what_is_read() {
         let written = map(serde_json::to_value(notification()).unwrap());
         let read = Told::read(&written).unwrap();
-        assert_eq!(read, notification().into());
-        assert_eq!(read.channels, [Channel::Email, Channel::Slack]);
+        let Notification { id, kind, severity, audience, title, text, facts, link, timestamp, .. } = notification();
+        let content = Content { kind, severity, title, text, facts, link, timestamp };
+        assert_eq!(read, Told { id, audience, channels: vec![Channel::Email, Channel::Slack], content });
         let job = EmailJob { id: read.id, to: read.audience, content: read.content };
         assert_eq!(EmailJob::read(&map(serde_json::to_value(&job).unwrap())).unwrap(), job);
     }

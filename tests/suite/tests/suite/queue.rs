@@ -107,7 +107,11 @@ async fn what_is_not_done_is_on_the_queue_again_when_the_record_says_so() -> Res
         let taken = post.email_batch().await?.unwrap();
         assert_eq!(post.visible_jobs().await?, 0, "{does}");
         consume(&function, &taken).await?;
-        eventually(BOUND, async || Ok(ensure!(post.visible_jobs().await? == 1))).await?;
+        eventually(BOUND, async || {
+            ensure!(post.visible_jobs().await? == 1, "{does}: not there yet");
+            Ok(())
+        })
+        .await?;
         assert!(post.email_batch().await?.is_some(), "{does}");
     }
     assert!(!function.logs().contains("the queue's own time-out"), "{}", function.logs());
