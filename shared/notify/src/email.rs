@@ -14,7 +14,7 @@ use huntaze_domain::ids::UserId;
 use huntaze_domain::notification::Audience;
 use tokio::sync::OnceCell;
 
-pub use self::address::Address;
+pub use self::address::{Address, NoAddress};
 pub use self::suppression::Suppressions;
 use crate::delivery::{Clock, Deliveries, PATIENCE, Sent, Step, Undelivered};
 use crate::fault::Fault;
