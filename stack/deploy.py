@@ -19,6 +19,24 @@ def create_secret(aws_url: str, variables: dict[str, str]) -> str:
     return secrets.create_secret(Name=_SECRET, SecretString=json.dumps(variables))["ARN"]
 
 
+def verify_sender(aws_url: str, address: str) -> None:
+    """Has SES take e-mails from the address, which on AWS its owner confirms."""
+    client("sesv2", aws_url).create_email_identity(EmailIdentity=address)
+
+
+def create_users(aws_url: str, table: str, addresses: dict[str, str]) -> None:
+    """The platform's table of users, which the template expects to be there, with the address of each."""
+    dynamodb = client("dynamodb", aws_url)
+    dynamodb.create_table(
+        TableName=table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    for user, address in addresses.items():
+        dynamodb.put_item(TableName=table, Item={"id": {"S": user}, "email": {"S": address}})
+
+
 def deploy(aws_url: str, parameters: dict[str, str]) -> dict[str, str]:
     """Creates the stack, migrates, then lets the schedules run; returns the stack's outputs."""
     source = template.load(paths.TEMPLATE)
@@ -49,6 +67,7 @@ def _upload(aws_url: str, binary: str) -> str:
 
 def _request(aws_url: str, source: template.Template, parameters: dict[str, str]) -> dict:
     translated = template.expand_http_apis(template.translate(source, parameters, REGION))
+    translated = template.widen_email(translated)
     _put(aws_url, "template.json", json.dumps(translated).encode())
     return {
         "StackName": STACK_NAME,

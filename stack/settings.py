@@ -9,6 +9,12 @@ from stack.errors import StackError
 _WORLD_AZURE_KEY = "world-azure-key"
 _WORLD_OPENAI_KEY = "world-openai-key"
 
+# What tests/world takes as Slack's webhook.
+_WORLD_SLACK_PATH = "/slack/services/T0WORLD/B0WORLD/world-slack-token"
+# Nobody's, by RFC 2606: the emulator keeps the e-mails.
+_OPERATORS = "operators@huntaze.example"
+SENDER = "alerts@huntaze.example"
+
 # The template's parameter of each provider's URL.
 _ENDPOINTS = {"Azure OpenAI": "AzureOpenAiEndpoint", "OpenAI": "OpenAiBaseUrl"}
 
@@ -18,6 +24,7 @@ _PARAMETERS = {
     "AUTH_ROLE_CLAIM": "AuthRoleClaim",
     "AZURE_OPENAI_API_VERSION": "AzureOpenAiApiVersion",
     "AZURE_OPENAI_DEPLOYMENT": "AzureOpenAiDeployment",
+    "COST_ALERT_EMAIL": "CostAlertEmail",
     "LOG_LEVEL": "LogLevel",
     "ROLE_PLANNER": "RolePlanner",
     "ROLE_SHORT_MESSAGE": "RoleShortMessage",
@@ -33,6 +40,7 @@ _SECRETS = [
     "SERVICE_JWT_ISSUER",
     "SERVICE_JWT_AUDIENCE",
     "OPENAI_ORG_ID",
+    "SUPPRESSION_KEY",
     # No secrets, but knobs that the template does not have.
     "ALERT_SILENCE_MS",
     "API_RATE_LIMIT_PER_MINUTE",
@@ -82,10 +90,14 @@ def read(environment: Mapping[str, str], world_url: str) -> Settings:
         "Architecture": "x86_64",
         "CreateDataStores": "true",
         "AllowedOrigins": "http://localhost:3000",
+        "CostAlertEmail": _OPERATORS,
+        "SesFromEmail": SENDER,
+        "SesIdentity": SENDER,
     }
     parameters |= {_ENDPOINTS[provider]: url for provider, url in called.items()}
     parameters |= {parameter: given[name] for name, parameter in _PARAMETERS.items() if name in given}
     keys = {"AZURE_OPENAI_API_KEY": azure_key, "OPENAI_API_KEY": openai_key}
     secrets = {name: key for name, key in keys.items() if key}
+    secrets["SLACK_WEBHOOK_URL"] = given.get("SLACK_WEBHOOK_URL", world_url + _WORLD_SLACK_PATH)
     secrets |= {name: given[name] for name in _SECRETS if name in given}
     return Settings(parameters, secrets, ", ".join(f"{provider} at {url}" for provider, url in called.items()))

@@ -13,6 +13,7 @@ from stack.processes import Launcher
 
 _USER_ID = "demo-creator"
 _ADMIN_ID = "demo-admin"
+_USERS_TABLE = "huntaze-users"
 
 _Result = TypeVar("_Result")
 
@@ -50,6 +51,8 @@ def start(launcher: Launcher, ports: Ports, environment: Mapping[str, str], sess
         "REDIS_URL": redis_url,
         "NEXTAUTH_SECRET": session_secret,
     }
+    deploy.verify_sender(aws_url, settings.SENDER)
+    deploy.create_users(aws_url, _USERS_TABLE, {user: f"{user}@huntaze.example" for user in (_USER_ID, _ADMIN_ID)})
     secret_arn = deploy.create_secret(aws_url, stores_and_sessions | own.secrets)
     parameters = own.parameters | {"SecretsArn": secret_arn}
     outputs = step("deploying template.yaml", lambda: deploy.deploy(aws_url, parameters))

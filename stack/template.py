@@ -70,6 +70,20 @@ def expand_http_apis(template: Template) -> Template:
     return {**template, "Resources": resources}
 
 
+def widen_email(template: Template) -> Template:
+    """Roles that may send e-mail may do so from any identity.
+
+    The emulator asks for the right to `ses:SendEmail` on `*`, where AWS asks for it on the sender's identity.
+    """
+    resources = copy.deepcopy(template["Resources"])
+    for resource in resources.values():
+        for policy in resource.get("Properties", {}).get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if statement.get("Action") == "ses:SendEmail":
+                    statement["Resource"] = "*"
+    return {**template, "Resources": resources}
+
+
 def _expand(api_id: str, api: dict, body: dict) -> dict[str, dict]:
     properties = {name: value for name, value in api["Properties"].items() if name not in ("Body", "FailOnWarnings")}
     properties |= {"Name": {"Ref": "AWS::StackName"}, "ProtocolType": "HTTP"}

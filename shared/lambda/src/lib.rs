@@ -10,6 +10,7 @@
 //! | [`page`] | lists in pages: `limit` and `cursor` |
 //! | [`api`] | an HTTP function: event in, reply or problem out, one log line |
 //! | `afterwards` | work that follows the answer, inside its invocation |
+//! | [`queue`] | a function behind an SQS queue: each record for itself, and when it comes again |
 //! | [`scheduled`] | a function without HTTP: the schedule's and the deployment's |
 //! | [`logs`] | JSON lines, each with the ids of its request |
 //! | [`metrics`] | CloudWatch metrics as log lines |
@@ -23,6 +24,7 @@ pub mod logs;
 pub mod metrics;
 pub mod page;
 pub mod problem;
+pub mod queue;
 pub mod scheduled;
 mod scope;
 pub mod session;

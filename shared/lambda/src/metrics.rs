@@ -35,10 +35,24 @@ const REQUESTS: Metric = metric(ORCHESTRATOR, "Requests", "Count");
 const ERRORS: Metric = metric(ORCHESTRATOR, "Errors", "Count");
 const DURATION: Metric = metric(ORCHESTRATOR, "RequestDuration", "Milliseconds");
 const FALLBACKS: Metric = metric(ORCHESTRATOR, "Fallbacks", "Count");
+const RECORDS: Metric = metric(ORCHESTRATOR, "Records", "Count");
+const RECORDS_FAILED: Metric = metric(ORCHESTRATOR, "RecordsFailed", "Count");
+const RECORDS_REJECTED: Metric = metric(ORCHESTRATOR, "RecordsRejected", "Count");
 
 /// Every metric that is emitted; alarms and dashboards are held against it.
-pub const CATALOGUE: [Metric; 8] =
-    [PROVIDER_COST, PROVIDER_TOKENS, PROVIDER_DURATION, COST_ALERTS, REQUESTS, ERRORS, DURATION, FALLBACKS];
+pub const CATALOGUE: &[Metric] = &[
+    PROVIDER_COST,
+    PROVIDER_TOKENS,
+    PROVIDER_DURATION,
+    COST_ALERTS,
+    REQUESTS,
+    ERRORS,
+    DURATION,
+    FALLBACKS,
+    RECORDS,
+    RECORDS_FAILED,
+    RECORDS_REJECTED,
+];
 
 /// A namespace and its dimension.
 type Family = (&'static str, &'static str);
@@ -98,6 +112,24 @@ pub fn fallbacks(origin: &Origin<'_>, count: u64) {
 /// Emits that an alert fired. Once for each alert, by whoever fired it.
 pub fn cost_alert(severity: Severity, kind: &str, at: Timestamp, trace: &str) {
     write(&line(ALERTS, severity.as_str(), at, &[(COST_ALERTS, json!(1))], &[("Type", kind), ("trace", trace)]));
+}
+
+/// How many records of a batch ended how; the rest was not due yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    /// Handled.
+    pub(crate) done: u64,
+    /// To be tried again.
+    pub(crate) failed: u64,
+    /// On their way to the dead-letter queue.
+    pub(crate) rejected: u64,
+}
+
+/// Emits how the records of a batch ended.
+pub(crate) fn records(origin: &Origin<'_>, ends: Ends) {
+    let values =
+        [(RECORDS, json!(ends.done)), (RECORDS_FAILED, json!(ends.failed)), (RECORDS_REJECTED, json!(ends.rejected))];
+    write(&function_line(origin, &values));
 }
 
 /// Emits an invocation's end. `failed`: it failed, or was answered with a status of 500 or more.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use reqwest::Client;
+use reqwest::{Client, Url};
 use serde_json::{Map, Value, json};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -41,14 +41,10 @@ impl Aws {
 
     /// Calls an operation. The emulator reads account and region from the signature's scope and checks no more of it.
     pub(crate) async fn call(&self, service: &str, target: &str, body: &Value) -> anyhow::Result<Value> {
-        let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=0",
-            self.access_key, self.region
-        );
         let response = self
             .client
             .post(&self.endpoint)
-            .header("authorization", authorization)
+            .header("authorization", self.authorization(service))
             .header("content-type", "application/x-amz-json-1.0")
             .header("x-amz-target", target)
             .body(body.to_string())
@@ -63,6 +59,71 @@ impl Aws {
         } else {
             serde_json::from_str(&text).with_context(|| format!("{target}: {text}"))
         }
+    }
+
+    fn authorization(&self, service: &str) -> String {
+        format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=0",
+            self.access_key, self.region
+        )
+    }
+
+    /// Calls an operation of SNS, which speaks the older protocol of forms and XML.
+    async fn sns(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+        let mut form = Url::parse(&self.endpoint)?;
+        form.query_pairs_mut().append_pair("Action", action).append_pair("Version", "2010-03-31");
+        form.query_pairs_mut().extend_pairs(parameters);
+        let request = self.client.post(&self.endpoint).header("authorization", self.authorization("sns"));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let response = request.body(form.query().unwrap_or_default().to_owned()).send().await?;
+        let (status, text) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "{action}: {status}: {text}");
+        Ok(text)
+    }
+
+    /// Makes a topic and gives its ARN.
+    pub(crate) async fn create_topic(&self, name: &str) -> anyhow::Result<String> {
+        let answer = self.sns("CreateTopic", &[("Name", name)]).await?;
+        let arn = answer.split_once("<TopicArn>").and_then(|(_, rest)| rest.split_once("</TopicArn>"));
+        Ok(arn.context("a topic without an ARN")?.0.to_owned())
+    }
+
+    /// Has a queue get what is published on a topic.
+    pub(crate) async fn subscribe(&self, topic: &str, queue_arn: &str) -> anyhow::Result<()> {
+        let parameters = [("TopicArn", topic), ("Protocol", "sqs"), ("Endpoint", queue_arn)];
+        self.sns("Subscribe", &parameters).await.map(drop)
+    }
+
+    /// Has SES take e-mails from an address.
+    pub(crate) async fn verify_sender(&self, address: &str) -> anyhow::Result<()> {
+        let url = format!("{}/v2/email/identities", self.endpoint);
+        let request = self.client.post(url).header("authorization", self.authorization("ses"));
+        let response = request.json(&json!({ "EmailIdentity": address })).send().await?;
+        let status = response.status();
+        ensure!(status.is_success(), "{status}: {}", response.text().await?);
+        Ok(())
+    }
+
+    /// The e-mails that SES took from a sender.
+    pub(crate) async fn sent_emails(&self, from: &str) -> anyhow::Result<Vec<Value>> {
+        let all: Value =
+            self.client.get(format!("{}/_ministack/ses/messages", self.endpoint)).send().await?.json().await?;
+        let accounts = all["messages"].as_object().context("no e-mails")?;
+        let emails = accounts.values().filter_map(Value::as_array).flatten();
+        Ok(emails.filter(|email| email["Source"] == from).cloned().collect())
+    }
+
+    /// Receives what a queue holds, up to ten messages, which nobody else gets for `hidden` seconds.
+    pub(crate) async fn receive(&self, url: &str, hidden: u32) -> anyhow::Result<Vec<Value>> {
+        let body = json!({ "QueueUrl": url, "MaxNumberOfMessages": 10, "VisibilityTimeout": hidden });
+        let received = self.call("sqs", "AmazonSQS.ReceiveMessage", &body).await?;
+        Ok(received["Messages"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Puts a message on a queue.
+    pub(crate) async fn send(&self, url: &str, body: &str) -> anyhow::Result<()> {
+        let message = json!({ "QueueUrl": url, "MessageBody": body });
+        self.call("sqs", "AmazonSQS.SendMessage", &message).await.map(drop)
     }
 
     /// Makes a table with the keys of the user's own: `id` and `timestamp`.
@@ -81,7 +142,7 @@ impl Aws {
     }
 
     /// Makes a table; keys are text, hash before range, and indexes have everything.
-    async fn create_table(&self, table: &str, key: &[&str], indexes: &[(&str, [&str; 2])]) -> anyhow::Result<()> {
+    pub(crate) async fn create_table(&self, table: &str, key: &[&str], indexes: &[(&str, [&str; 2])]) -> anyhow::Result<()> {
         let schema = |key: &[&str]| -> Value {
             let kinds = key.iter().zip(["HASH", "RANGE"]);
             kinds.map(|(name, kind)| json!({ "AttributeName": name, "KeyType": kind })).collect()

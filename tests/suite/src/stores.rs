@@ -135,6 +135,11 @@ impl Stores {
         .into()
     }
 
+    /// The emulator, for what else a test needs there.
+    pub(crate) fn aws(&self) -> &Aws {
+        &self.made.aws
+    }
+
     /// The connection to the test's database.
     #[must_use]
     pub fn postgres(&self) -> &Client {

@@ -83,6 +83,8 @@ pub(crate) struct Memory {
     inner: Mutex<Inner>,
     /// How many chat completions were ever seen.
     seen: watch::Sender<u64>,
+    /// How many webhook messages were.
+    webhooks_seen: watch::Sender<u64>,
     /// Raised by each release; a gated call waits for a number greater than at its arrival.
     releases: watch::Sender<u64>,
 }
@@ -139,8 +141,10 @@ impl Memory {
             outcome: Outcome::InFlight,
         });
         let released = self.releases.subscribe();
-        if operation == Operation::Chat {
-            self.seen.send_modify(|seen| *seen += 1);
+        match operation {
+            Operation::Chat => self.seen.send_modify(|seen| *seen += 1),
+            Operation::Webhook => self.webhooks_seen.send_modify(|seen| *seen += 1),
+            Operation::Models => {}
         }
         OpenCall { memory: Arc::clone(self), id, fault, outcome: Outcome::Abandoned, released }
     }
@@ -163,6 +167,11 @@ impl Memory {
         self.seen.subscribe()
     }
 
+    /// The number of webhook messages so far, and every change of it.
+    pub(crate) fn webhooks_seen(&self) -> watch::Receiver<u64> {
+        self.webhooks_seen.subscribe()
+    }
+
     pub(crate) fn release(&self) {
         self.releases.send_modify(|releases| *releases += 1);
     }
@@ -172,6 +181,7 @@ impl Memory {
         let mut inner = self.lock();
         *inner = Inner { last_id: inner.last_id, ..Inner::default() };
         self.seen.send_replace(0);
+        self.webhooks_seen.send_replace(0);
         self.release();
     }
 

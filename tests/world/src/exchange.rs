@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::calls::{OpenCall, Outcome};
 use crate::faults::{Fault, Provider};
 use crate::server::Connection;
-use crate::{azure, openai};
+use crate::{azure, openai, slack};
 
 /// An answer of a provider, before it becomes bytes.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ pub(crate) async fn run(
     let reply = match provider {
         Provider::Azure => azure::with_headers(reply, call.id),
         Provider::OpenAi => openai::with_headers(reply, call.id),
+        Provider::Slack => reply,
     };
     let delivery = match call.fault {
         Some(Fault::Truncate) => Delivery::Half,
@@ -118,13 +119,18 @@ fn scripted(
     let own = match provider {
         Provider::Azure => azure::error(status),
         Provider::OpenAi => openai::error(status),
+        Provider::Slack => slack::error(status),
     };
     let reply = Reply { body: body.unwrap_or(own.body), ..own };
     headers.into_iter().fold(reply, |reply, (name, value)| reply.header(&name, &value))
 }
 
 fn respond(reply: Reply, delivery: Delivery) -> Response {
-    let bytes = Bytes::from(reply.body.to_string());
+    // Slack's webhooks answer with a bare word.
+    let (content_type, bytes) = match reply.body {
+        Value::String(word) => ("text/html", Bytes::from(word)),
+        json => ("application/json", Bytes::from(json.to_string())),
+    };
     let length = bytes.len();
     let body = match delivery {
         Delivery::Whole => Body::from(bytes),
@@ -148,7 +154,7 @@ fn respond(reply: Reply, delivery: Delivery) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.extend(reply.headers);
     response

@@ -15,6 +15,8 @@ pub enum Provider {
     /// OpenAI.
     #[serde(rename = "openai")]
     OpenAi,
+    /// Slack.
+    Slack,
 }
 
 /// What is asked of it.
@@ -26,6 +28,8 @@ pub enum Operation {
     Chat,
     /// The list of models: what a health check asks for.
     Models,
+    /// A message for a channel, by its webhook.
+    Webhook,
 }
 
 /// What happens to a call.
@@ -139,13 +143,14 @@ impl Fault {
         Self::Text { text: text.into() }
     }
 
-    /// The next call of `provider` (see [`Rule`] for more than one).
+    /// The next call of `provider` (see [`Rule`] for more than one): of Slack a webhook, of the others a chat completion.
     #[must_use]
     pub fn on(self, provider: Provider) -> Rule {
-        Rule::new(provider.into(), self)
+        let operation = if provider == Provider::Slack { Operation::Webhook } else { Operation::Chat };
+        Rule { operation, ..Rule::new(provider.into(), self) }
     }
 
-    /// The next call of either provider.
+    /// The next chat completion, of whichever provider.
     #[must_use]
     pub fn on_any(self) -> Rule {
         Rule::new(Target::Any, self)
@@ -228,6 +233,7 @@ enum Target {
     Azure,
     #[serde(rename = "openai")]
     OpenAi,
+    Slack,
     Any,
 }
 
@@ -236,6 +242,7 @@ impl Target {
         match self {
             Self::Azure => provider == Provider::Azure,
             Self::OpenAi => provider == Provider::OpenAi,
+            Self::Slack => provider == Provider::Slack,
             Self::Any => true,
         }
     }
@@ -246,6 +253,7 @@ impl From<Provider> for Target {
         match provider {
             Provider::Azure => Self::Azure,
             Provider::OpenAi => Self::OpenAi,
+            Provider::Slack => Self::Slack,
         }
     }
 }

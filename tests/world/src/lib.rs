@@ -1,9 +1,11 @@
-//! The outside world over real HTTP: Azure OpenAI and OpenAI as they really answer, with faults scripted per call.
+//! The outside world over real HTTP: Azure OpenAI, OpenAI and Slack's webhooks as they really answer, with faults scripted per
+//! call.
 //!
 //! A test starts a [`World`] of its own; the local stack runs the binary. Both serve the same routes:
 //!
 //! - `/azure/openai/deployments/{deployment}/chat/completions` and `/azure/openai/models` (key [`AZURE_KEY`]),
 //! - `/openai/v1/chat/completions` and `/openai/v1/models` (key [`OPENAI_KEY`]),
+//! - `/slack/services/{team}/{app}/{token}` (token [`SLACK_TOKEN`]),
 //! - `/control`: `POST faults` ([`Rule`]), `GET faults`, `POST release`, `GET calls?provider=&operation=` ([`Call`]),
 //!   `GET calls/count`, and `DELETE` to forget everything.
 
@@ -15,6 +17,7 @@ mod exchange;
 mod faults;
 mod openai;
 pub mod server;
+mod slack;
 mod text;
 
 use std::io;
@@ -32,6 +35,7 @@ pub use crate::calls::{Call, Outcome, REMEMBERED_CALLS};
 pub use crate::faults::{Fault, FilterStage, Operation, Provider, Rule};
 pub use crate::openai::OPENAI_KEY;
 use crate::server::Server;
+pub use crate::slack::SLACK_TOKEN;
 
 /// A loopback address with a port that the system picks.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -53,6 +57,7 @@ impl World {
         let router = Router::new()
             .nest("/azure", azure::routes())
             .nest("/openai/v1", openai::routes())
+            .nest("/slack/services", slack::routes())
             .nest("/control", control::routes())
             .with_state(Arc::clone(&memory));
         Ok(Self { server: Server::start(listen, router)?, memory })
@@ -74,6 +79,12 @@ impl World {
     #[must_use]
     pub fn openai_base_url(&self) -> String {
         self.url() + "/openai/v1"
+    }
+
+    /// The value for `SLACK_WEBHOOK_URL`.
+    #[must_use]
+    pub fn slack_webhook_url(&self) -> String {
+        format!("{}/slack/services/T0WORLD/B0WORLD/{SLACK_TOKEN}", self.url())
     }
 
     /// Scripts a fault, after those scripted before.
@@ -108,6 +119,25 @@ impl World {
     #[must_use]
     pub fn probes(&self) -> Vec<Call> {
         self.memory.calls(Operation::Models, None)
+    }
+
+    /// The messages to Slack so far, oldest first.
+    #[must_use]
+    pub fn slack_messages(&self) -> Vec<Call> {
+        self.memory.calls(Operation::Webhook, Some(Provider::Slack))
+    }
+
+    /// Waits until at least `n` messages to Slack have arrived (they may not have been answered).
+    ///
+    /// # Errors
+    /// If there are fewer after `bound`.
+    pub async fn wait_for_slack(&self, n: usize, bound: Duration) -> anyhow::Result<Vec<Call>> {
+        let wanted = u64::try_from(n)?;
+        let mut seen = self.memory.webhooks_seen();
+        let arrived = timeout(bound, seen.wait_for(|seen| *seen >= wanted)).await.is_ok();
+        let messages = self.slack_messages();
+        let count = messages.len();
+        arrived.then_some(messages).with_context(|| format!("after {bound:?} Slack has seen {count} of {n} messages"))
     }
 
     /// Waits until at least `n` chat completions have arrived (they may not have been answered).

@@ -1,10 +1,14 @@
 //! A function for the edge to be tried on: it answers, fails or panics as it is told. Never deployed.
 
+use std::future::pending;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use huntaze_lambda::api::{self, Call, Reply, Route};
+use huntaze_lambda::clients::Aws;
 use huntaze_lambda::problem::Problem;
+use huntaze_lambda::queue::{self, Consumer, Message, Undone};
 use huntaze_lambda::scheduled::{self, Invocation, Task};
 use huntaze_lambda::{config, logs, metrics};
 use serde_json::{Value, json};
@@ -44,6 +48,23 @@ impl Task for Scheduled {
     }
 }
 
+/// As a queue's consumer it does to each record what that says.
+struct Queue;
+
+impl Consumer for Queue {
+    async fn handle(&self, message: Message) -> Result<(), Undone> {
+        let body = message.object()?;
+        match body.get("do").and_then(Value::as_str) {
+            Some("panic") => panics(&message.body),
+            Some("retry") => Err(Undone::Retry { after: None, cause: io::Error::other("as told").into() }),
+            Some("later") => Err(Undone::Later { after: Duration::from_secs(1) }),
+            Some("reject") => Err(Undone::Reject("as told".to_owned())),
+            Some("hang") => pending().await,
+            _ => Ok(()),
+        }
+    }
+}
+
 #[expect(clippy::panic, reason = "this is what it is for")]
 fn panics(words: &str) -> ! {
     panic!("could not read {words}")
@@ -52,9 +73,10 @@ fn panics(words: &str) -> ! {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
-    let (env, _) = config::load().await?;
-    match env.optional("PROBE_IS_SCHEDULED") {
-        Some(_) => scheduled::serve(&Scheduled(AtomicUsize::new(0))).await,
-        None => api::serve(&Http).await,
+    let (env, tls) = config::load().await?;
+    match env.optional("PROBE_IS").as_deref() {
+        Some("scheduled") => scheduled::serve(&Scheduled(AtomicUsize::new(0))).await,
+        Some("queue") => queue::serve(&Queue, Aws::new(&env, &tls).sqs()).await,
+        _ => api::serve(&Http).await,
     }
 }

@@ -212,6 +212,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("postgres", &[]),
     ("costs", &["domain", "postgres"]),
     ("lambda", &["domain"]),
+    ("notify", &["domain"]),
     ("orchestrator", &["domain", "postgres", "costs"]),
 ];
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use huntaze_tests::{App, Response, load_event};
+use huntaze_tests::{App, Post, Response, load_event};
 
 /// What each event is answered with; 0 where the function has no HTTP status.
 pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
@@ -56,14 +56,18 @@ pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
     ("costs-thresholds", "no_session", 401),
     ("costs-thresholds", "operators_channel", 403),
     ("costs-thresholds", "unknown_threshold", 404),
+    ("email", "bounce", 0),
+    ("email", "job", 0),
     ("health", "get", 200),
     ("ledger-sweeper", "schedule", 0),
     ("migrate", "deploy", 0),
+    ("notifications", "cost_alert", 0),
+    ("notifications", "poisoned", 0),
 ];
 
 #[tokio::test]
 async fn every_event_file_is_answered_as_expected() -> Result<()> {
-    let app = App::start().await?;
+    let (app, _post) = Post::open(App::start().await?).await?;
     let mut by_function: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (function, case, status) in EXPECTED {
         by_function.entry(*function).or_default().push((*case, *status));

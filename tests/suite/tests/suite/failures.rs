@@ -56,6 +56,7 @@ fn name(provider: Provider) -> &'static str {
     match provider {
         Provider::Azure => "azure",
         Provider::OpenAi => "openai",
+        Provider::Slack => "slack",
     }
 }
 

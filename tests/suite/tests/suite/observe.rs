@@ -166,7 +166,7 @@ async fn a_fault_of_ours_is_logged_once_with_its_cause_and_not_told() -> Result<
 
 #[tokio::test]
 async fn a_scheduled_function_outlives_a_panic_and_names_its_invocations_too() -> Result<()> {
-    let mut probe = probe(&[("PROBE_IS_SCHEDULED", "1"), ("LOG_LEVEL", "debug")])?;
+    let mut probe = probe(&[("PROBE_IS", "scheduled"), ("LOG_LEVEL", "debug")])?;
     for (failed, said) in [(1, "location"), (1, "error"), (0, "")] {
         let invocation = probe.function.start_invoke(&json!({}), BOUND);
         let id = invocation.id().to_owned();

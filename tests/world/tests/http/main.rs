@@ -5,6 +5,7 @@
 mod control;
 mod faults;
 mod shapes;
+mod slack;
 
 use std::sync::Once;
 use std::time::Duration;
