@@ -125,7 +125,7 @@ BEGIN
     LOOP
         -- The one with the least left is named.
         SELECT jsonb_build_object(
-                   'scope', b.scope, 'period', b.period, 'provider', b.provider, 'limit', b.max_cost::text,
+                   'userId', b.user_id, 'period', b.period, 'provider', b.provider, 'limit', b.max_cost::text,
                    'spent', p.spent::text, 'reserved', p.reserved::text, 'needed', wanted.bound_cost::text,
                    'startsOn', p.starts_on)
           INTO refused

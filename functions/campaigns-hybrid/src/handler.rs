@@ -44,9 +44,9 @@ impl Route for App {
         };
         call.admit(admission.await)?;
         let (owner, outcome) = answered?;
-        let Outcome { answer, entries, fallbacks, refusal: _ } = outcome;
+        let Outcome { answer, entries, fallbacks, refusal } = outcome;
         count(call, &entries, fallbacks);
-        if !entries.is_empty() {
+        if !entries.is_empty() || refusal.is_some() {
             let (ledger, watch, trace) = (self.ledger.clone(), Arc::clone(&self.watch), call.trace.clone());
             call.afterwards(async move {
                 ledger.project_all(&entries).await;
@@ -54,6 +54,9 @@ impl Route for App {
                 let now = scheduled::now();
                 let told = |alert: &Alert| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace.id());
                 watch.settled(&entries, now, told).await;
+                if let Some(refusal) = refusal {
+                    watch.budget_exceeded(&refusal, now, told).await;
+                }
             });
         }
         reply(call, owner.as_str(), answer.map_err(|error| refused(&error))?)

@@ -37,6 +37,7 @@ use uuid::Uuid;
 
 use self::store::ALERT;
 pub use self::store::{Alerts, Firing, ListQuery, Page, Summary};
+use crate::budget::Refusal;
 use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
 use crate::threshold::{AMOUNT, Crossing, SEVERITY, ThresholdKind, amount, parse, user_id};
@@ -194,54 +195,25 @@ impl From<Crossing<'_>> for Occasion {
     }
 }
 
-/// The periods that budgets have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BudgetPeriod {
-    /// A day (UTC).
-    Day,
-    /// A month (UTC).
-    Month,
-}
-
-/// A budget that a request was refused for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExceededBudget {
-    /// Whose.
-    pub owner: Owner,
-    /// For how long.
-    pub period: BudgetPeriod,
-    /// One provider's, or all.
-    pub provider: Option<Provider>,
-    /// The limit.
-    pub limit: Usd,
-    /// What is spent and reserved of it.
-    pub committed: Usd,
-    /// When it begins anew.
-    pub resets_at: Timestamp,
-}
-
-impl From<&ExceededBudget> for Occasion {
-    fn from(budget: &ExceededBudget) -> Self {
-        let (name, a) = match budget.period {
-            BudgetPeriod::Day => ("day", "a day"),
-            BudgetPeriod::Month => ("month", "a month"),
-        };
+impl From<&Refusal> for Occasion {
+    fn from(budget: &Refusal) -> Self {
+        let (name, resets_at) = (budget.period.as_str(), budget.resets_at());
         let provider = budget.provider.map_or(ALL_PROVIDERS, Provider::as_str);
         Self {
             source: format!("{}#budget:{name}:{provider}", budget.owner.key()),
             // A period is told by its end, which is when the next one begins.
-            period: format!("until {}", budget.resets_at),
+            period: format!("until {resets_at}"),
             owner: budget.owner.clone(),
             kind: AlertKind::BudgetExceeded,
             severity: Severity::Critical,
             threshold: budget.limit,
-            current: budget.committed,
+            current: budget.committed(),
             message: format!(
-                "{} may cost {} {a}, and {} of it is spent or reserved. Requests that do not fit are refused until {}.",
+                "{} may cost {} a {name}, and {} of it is spent or reserved. Requests that do not fit are refused until {}.",
                 whose(&budget.owner, budget.provider),
                 dollars(budget.limit),
-                dollars(budget.committed),
-                budget.resets_at
+                dollars(budget.committed()),
+                resets_at
             ),
             channels: budget.owner.channels().to_vec(),
             provider: budget.provider,
@@ -522,6 +494,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::budget::Period;
     use crate::threshold::Threshold;
 
     fn usd(text: &str) -> Usd {
@@ -564,13 +537,15 @@ mod tests {
 
     #[test]
     fn a_budget_is_told_by_its_end() {
-        let budget = ExceededBudget {
+        let budget = Refusal {
             owner: Owner::Everyone,
-            period: BudgetPeriod::Day,
+            period: Period::Day,
             provider: Some(Provider::Azure),
             limit: usd("20"),
-            committed: usd("19.9995"),
-            resets_at: at("2026-11-22T00:00:00Z"),
+            spent: usd("19"),
+            reserved: usd("0.9995"),
+            needed: usd("0.01"),
+            starts_on: "2026-11-21".parse().unwrap(),
         };
         let told = Occasion::from(&budget);
         assert_eq!(
@@ -578,9 +553,9 @@ mod tests {
             "The requests of all users together to Azure OpenAI may cost $20.00 a day, and $19.9995 of it is spent or \
              reserved. Requests that do not fit are refused until 2026-11-22T00:00:00Z."
         );
-        let more = ExceededBudget { committed: usd("20"), ..budget.clone() };
+        let more = Refusal { reserved: usd("1"), ..budget.clone() };
         assert_eq!(Occasion::from(&more).alert_id(), told.alert_id());
-        let next = ExceededBudget { resets_at: at("2026-11-23T00:00:00Z"), ..budget };
+        let next = Refusal { starts_on: "2026-11-22".parse().unwrap(), ..budget };
         assert_ne!(Occasion::from(&next).alert_id(), told.alert_id());
     }
 

@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::owner::Owner;
+use crate::period::day_of;
+
 const BUDGETS: &str = include_str!("../sql/budgets.sql");
 const UTILISATION: &str = include_str!("../sql/utilisation.sql");
 const SET: &str = "SELECT orchestrator.set_budget($1, $2, $3, $4, $5, $6, $7)";
@@ -50,7 +53,7 @@ impl Period {
     /// The first day of the period that a moment belongs to.
     #[must_use]
     pub fn start(self, at: Timestamp) -> Date {
-        let day = at.to_zoned(TimeZone::UTC).date();
+        let day = day_of(at);
         match self {
             Self::Day => day,
             Self::Month => day.first_of_month(),
@@ -69,40 +72,11 @@ impl Period {
     }
 }
 
-/// Whose spending is limited.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// One user's.
-    User(UserId),
-    /// Everybody's together.
-    Global,
-}
-
-impl Scope {
-    /// `user` or `global`.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::User(_) => "user",
-            Self::Global => "global",
-        }
-    }
-
-    /// Whose, where it is one user's.
-    #[must_use]
-    pub fn user(&self) -> Option<&UserId> {
-        match self {
-            Self::User(user) => Some(user),
-            Self::Global => None,
-        }
-    }
-}
-
 /// Which budget.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BudgetKey {
     /// Whose spending it limits.
-    pub scope: Scope,
+    pub owner: Owner,
     /// In which time.
     pub period: Period,
     /// At which provider; `None`: at both together.
@@ -143,12 +117,12 @@ impl Budget {
 /// A budget that refused a call: its upper bound passes what was left.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the {scope} {period} budget{at} of ${limit} leaves ${left}, the call may cost up to ${needed}; it resets at {resets}",
-    scope = self.scope, period = self.period.as_str(), at = self.at(), left = self.available(), resets = self.resets_at()
+    "the {whose} {period} budget{at} of ${limit} leaves ${left}, the call may cost up to ${needed}; it resets at {resets}",
+    whose = scope(&self.owner), period = self.period.as_str(), at = self.at(), left = self.available(), resets = self.resets_at()
 )]
 pub struct Refusal {
-    /// `user` or `global`.
-    pub scope: String,
+    /// Whose spending it limits.
+    pub owner: Owner,
     /// In which time.
     pub period: Period,
     /// At which provider; `None`: at both together.
@@ -168,7 +142,7 @@ pub struct Refusal {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RefusalRow {
-    scope: String,
+    user_id: Option<UserId>,
     period: Period,
     provider: Option<Provider>,
     limit: String,
@@ -185,7 +159,7 @@ impl Refusal {
         let row = RefusalRow::deserialize(row).ok()?;
         let usd = |text: &str| Usd::parse(text).ok();
         Some(Self {
-            scope: row.scope,
+            owner: row.user_id.into(),
             period: row.period,
             provider: row.provider,
             limit: usd(&row.limit)?,
@@ -200,8 +174,14 @@ impl Refusal {
         self.provider.map(|provider| format!(" at {}", provider.as_str())).unwrap_or_default()
     }
 
+    /// What is spent or reserved of it.
+    #[must_use]
+    pub fn committed(&self) -> Usd {
+        self.spent + self.reserved
+    }
+
     fn available(&self) -> Usd {
-        self.limit - self.spent - self.reserved
+        self.limit - self.committed()
     }
 
     /// When the budget begins anew.
@@ -215,7 +195,7 @@ impl Refusal {
     #[must_use]
     pub fn limit(&self) -> Value {
         json!({
-            "name": format!("{}_{}_budget", self.scope, self.period.as_str()),
+            "name": format!("{}_{}_budget", scope(&self.owner), self.period.as_str()),
             "value": self.limit.to_json_number(),
             "provider": self.provider.map_or("all", Provider::as_str),
             "spent": self.spent.to_json_number(),
@@ -256,13 +236,10 @@ pub async fn list(
 fn budget(row: &Row) -> Option<Budget> {
     let usd = |column: &str| Usd::try_from(row.get::<_, Decimal>(column)).ok();
     let provider: Option<&str> = row.get("provider");
-    let scope = match row.get::<_, Option<&str>>("user_id") {
-        Some(user) => Scope::User(UserId::parse(user).ok()?),
-        None => Scope::Global,
-    };
+    let user: Option<&str> = row.get("user_id");
     Some(Budget {
         key: BudgetKey {
-            scope,
+            owner: user.map(UserId::parse).transpose().ok()?.into(),
             period: Period::from_name(row.get("period"))?,
             provider: provider.map(|name| Provider::from_name(name).ok_or(())).transpose().ok()?,
         },
@@ -272,6 +249,15 @@ fn budget(row: &Row) -> Option<Budget> {
         starts_on: row.get("starts_on"),
         updated_at: row.get("updated_at"),
     })
+}
+
+/// How an owner is called in a budget: `user` or `global`.
+#[must_use]
+pub fn scope(owner: &Owner) -> &'static str {
+    match owner {
+        Owner::User(_) => "user",
+        Owner::Everyone => "global",
+    }
 }
 
 /// Sets a budget, or lifts it where `limit` is `None`. One that begins to be counted now counts what its period has seen.
@@ -285,11 +271,11 @@ pub async fn set(
     actor: &UserId,
     request_id: &str,
 ) -> Result<(), BudgetError> {
-    let user = key.scope.user().map(UserId::as_str);
+    let user = key.owner.user().map(UserId::as_str);
     let provider = key.provider.map(Provider::as_str);
     let limit = limit.map(Usd::to_decimal);
     let params = [
-        (&key.scope.as_str() as _, Type::TEXT),
+        (&scope(&key.owner) as _, Type::TEXT),
         (&user as _, Type::TEXT),
         (&key.period.as_str() as _, Type::TEXT),
         (&provider as _, Type::TEXT),
@@ -340,7 +326,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_limit_its_value_and_when_it_resets() {
         let refusal = Refusal::from_row(&json!({
-            "scope": "user", "period": "day", "provider": null, "limit": "5.000000000000", "spent": "4.9", "reserved": "0.05",
+            "userId": "ana", "period": "day", "provider": null, "limit": "5.000000000000", "spent": "4.9", "reserved": "0.05",
             "needed": "0.06", "startsOn": "2026-11-22",
         }))
         .unwrap();

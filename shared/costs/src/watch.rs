@@ -25,7 +25,8 @@ use tokio::time::timeout;
 
 use self::memory::Memory;
 pub use self::patrol::Patrolled;
-use crate::alert::{Alert, AlertKind, Alerts, Decision, ExceededBudget, Firing, NewAlert, Occasion, decide};
+use crate::alert::{Alert, AlertKind, Alerts, Decision, Firing, NewAlert, Occasion, decide};
+use crate::budget::Refusal;
 use crate::dynamo::TableError;
 use crate::ledger::{Ledger, LedgerEntry, LedgerError};
 use crate::notifications::Notifications;
@@ -94,8 +95,8 @@ impl Watch {
 
     /// Raises the alert of a budget that a request was refused for, once a budget and period. `told` hears of it where it fired.
     /// What fails is logged: the next refusal tries again.
-    pub async fn budget_exceeded(&self, budget: &ExceededBudget, now: Timestamp, told: impl FnMut(&Alert)) {
-        let raised = self.raise_all(vec![budget.into()], now, told);
+    pub async fn budget_exceeded(&self, refusal: &Refusal, now: Timestamp, told: impl FnMut(&Alert)) {
+        let raised = self.raise_all(vec![refusal.into()], now, told);
         if timeout(PATIENCE, raised).await.is_err() {
             tracing::warn!("the alert of a budget is slow; the next refusal raises it");
         }

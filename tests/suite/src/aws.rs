@@ -142,7 +142,12 @@ impl Aws {
     }
 
     /// Makes a table; keys are text, hash before range, and indexes have everything.
-    pub(crate) async fn create_table(&self, table: &str, key: &[&str], indexes: &[(&str, [&str; 2])]) -> anyhow::Result<()> {
+    pub(crate) async fn create_table(
+        &self,
+        table: &str,
+        key: &[&str],
+        indexes: &[(&str, [&str; 2])],
+    ) -> anyhow::Result<()> {
         let schema = |key: &[&str]| -> Value {
             let kinds = key.iter().zip(["HASH", "RANGE"]);
             kinds.map(|(name, kind)| json!({ "AttributeName": name, "KeyType": kind })).collect()

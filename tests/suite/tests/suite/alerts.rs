@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures_util::future::{join_all, try_join_all};
-use huntaze_costs::alert::{Alert, Alerts, BudgetPeriod, Decision, ExceededBudget, Firing, Occasion, Standing, decide};
+use huntaze_costs::alert::{Alert, Alerts, Decision, Firing, Occasion, Standing, decide};
+use huntaze_costs::budget::{Period, Refusal};
 use huntaze_costs::config::ledger;
 use huntaze_costs::ledger::{Ledger, LedgerEntry};
 use huntaze_costs::owner::Owner;
@@ -369,24 +370,26 @@ async fn a_request_is_held_against_what_it_could_have_crossed_by_its_own_cost_an
 #[tokio::test]
 async fn a_budget_that_refuses_is_told_once_a_period() -> Result<()> {
     let app = App::start().await?;
-    let budget = |user: &str, resets_at: &str| ExceededBudget {
+    let refusal = |user: &str, starts_on: &str| Refusal {
         owner: owner(user),
-        period: BudgetPeriod::Day,
+        period: Period::Day,
         provider: None,
         limit: Usd::parse("20").unwrap(),
-        committed: Usd::parse("19.5").unwrap(),
-        resets_at: at(resets_at),
+        spent: Usd::parse("19").unwrap(),
+        reserved: Usd::parse("0.5").unwrap(),
+        needed: Usd::parse("0.6").unwrap(),
+        starts_on: starts_on.parse().unwrap(),
     };
     let mut told = Vec::new();
-    for (user, moment, resets_at) in [
-        ("ana", "2026-11-20T10:00:00Z", "2026-11-21T00:00:00Z"),
-        ("ana", "2026-11-20T23:00:00Z", "2026-11-21T00:00:00Z"),
-        ("bob", "2026-11-20T23:00:00Z", "2026-11-21T00:00:00Z"),
-        ("ana", "2026-11-21T10:00:00Z", "2026-11-22T00:00:00Z"),
+    for (user, moment, starts_on) in [
+        ("ana", "2026-11-20T10:00:00Z", "2026-11-20"),
+        ("ana", "2026-11-20T23:00:00Z", "2026-11-20"),
+        ("bob", "2026-11-20T23:00:00Z", "2026-11-20"),
+        ("ana", "2026-11-21T10:00:00Z", "2026-11-21"),
     ] {
         let raise = async |instance: Instance| {
             let mut fired = 0;
-            instance.watch.budget_exceeded(&budget(user, resets_at), at(moment), |_| fired += 1).await;
+            instance.watch.budget_exceeded(&refusal(user, starts_on), at(moment), |_| fired += 1).await;
             fired
         };
         told.push(join_all([raise(Instance::of(&app)?), raise(Instance::of(&app)?)]).await.iter().sum::<u32>());
