@@ -82,62 +82,76 @@ CREATE FUNCTION orchestrator.limits(budget orchestrator.budgets, payer text, cal
 CREATE FUNCTION orchestrator.book(ended text[], following jsonb, lease_ms bigint, keep_refused boolean) RETURNS jsonb
     LANGUAGE plpgsql AS $$
 DECLARE
+    counted boolean := EXISTS (SELECT FROM orchestrator.budgets);
     wanted orchestrator.attempts;
     refused jsonb;
     refusals jsonb := '{}';
     holders bigint[];
 BEGIN
-    UPDATE orchestrator.reservations SET settled_at = now() WHERE attempt_id = ANY (ended);
+    IF cardinality(ended) > 0 THEN
+        UPDATE orchestrator.reservations SET settled_at = now() WHERE attempt_id = ANY (ended);
+    END IF;
 
-    -- Counters that nobody has needed before. They come before any lock on a counter: two transactions never wait crosswise.
-    INSERT INTO orchestrator.budget_periods (budget_id, starts_on)
-    SELECT DISTINCT b.id, orchestrator.period_start(b.period, n.started_at)
-      FROM jsonb_populate_recordset(NULL::orchestrator.attempts, following) n
-      JOIN orchestrator.budgets b ON orchestrator.limits(b, n.user_id, n.provider)
-     ORDER BY 1, 2
-        ON CONFLICT DO NOTHING;
+    -- Most of the time of what follows is the server's, to begin each statement: where nobody has set a budget, none is begun.
+    IF counted THEN
+        -- Counters that nobody has needed before. They come before any lock on a counter: two transactions never wait crosswise.
+        INSERT INTO orchestrator.budget_periods (budget_id, starts_on)
+        SELECT DISTINCT b.id, orchestrator.period_start(b.period, n.started_at)
+          FROM jsonb_populate_recordset(NULL::orchestrator.attempts, following) n
+          JOIN orchestrator.budgets b ON orchestrator.limits(b, n.user_id, n.provider)
+         ORDER BY 1, 2
+            ON CONFLICT DO NOTHING;
 
-    PERFORM FROM orchestrator.budget_periods p
-      WHERE (p.budget_id, p.starts_on) IN (
-                SELECT b.id, orchestrator.period_start(b.period, a.started_at)
-                  FROM orchestrator.reservations r JOIN orchestrator.attempts a ON a.id = r.attempt_id
-                  JOIN orchestrator.budgets b ON b.id = ANY (r.budgets)
-                 WHERE r.attempt_id = ANY (ended)
-                 UNION
-                SELECT b.id, orchestrator.period_start(b.period, n.started_at)
-                  FROM jsonb_populate_recordset(NULL::orchestrator.attempts, following) n
-                  JOIN orchestrator.budgets b ON orchestrator.limits(b, n.user_id, n.provider))
-      ORDER BY p.budget_id, p.starts_on
-        FOR UPDATE;
+        PERFORM FROM orchestrator.budget_periods p
+          WHERE (p.budget_id, p.starts_on) IN (
+                    SELECT b.id, orchestrator.period_start(b.period, a.started_at)
+                      FROM orchestrator.reservations r JOIN orchestrator.attempts a ON a.id = r.attempt_id
+                      JOIN orchestrator.budgets b ON b.id = ANY (r.budgets)
+                     WHERE r.attempt_id = ANY (ended)
+                     UNION
+                    SELECT b.id, orchestrator.period_start(b.period, n.started_at)
+                      FROM jsonb_populate_recordset(NULL::orchestrator.attempts, following) n
+                      JOIN orchestrator.budgets b ON orchestrator.limits(b, n.user_id, n.provider))
+          ORDER BY p.budget_id, p.starts_on
+            FOR UPDATE;
 
-    UPDATE orchestrator.budget_periods p
-       SET reserved = p.reserved - e.amount, spent = p.spent + e.cost
-      FROM (SELECT b.id, orchestrator.period_start(b.period, a.started_at) AS starts_on,
-                   sum(r.amount) AS amount, sum(a.cost) AS cost
-              FROM orchestrator.reservations r JOIN orchestrator.attempts a ON a.id = r.attempt_id
-              JOIN orchestrator.budgets b ON b.id = ANY (r.budgets)
-             WHERE r.attempt_id = ANY (ended)
-             GROUP BY 1, 2) e
-     WHERE p.budget_id = e.id AND p.starts_on = e.starts_on;
+        IF cardinality(ended) > 0 THEN
+            UPDATE orchestrator.budget_periods p
+               SET reserved = p.reserved - e.amount, spent = p.spent + e.cost
+              FROM (SELECT b.id, orchestrator.period_start(b.period, a.started_at) AS starts_on,
+                           sum(r.amount) AS amount, sum(a.cost) AS cost
+                      FROM orchestrator.reservations r JOIN orchestrator.attempts a ON a.id = r.attempt_id
+                      JOIN orchestrator.budgets b ON b.id = ANY (r.budgets)
+                     WHERE r.attempt_id = ANY (ended)
+                     GROUP BY 1, 2) e
+             WHERE p.budget_id = e.id AND p.starts_on = e.starts_on;
+        END IF;
+    END IF;
 
     FOR wanted IN
         SELECT * FROM jsonb_populate_recordset(NULL::orchestrator.attempts, following) ORDER BY sequence
     LOOP
-        -- The one with the least left is named.
-        SELECT jsonb_build_object(
-                   'userId', b.user_id, 'period', b.period, 'provider', b.provider, 'limit', b.max_cost::text,
-                   'spent', p.spent::text, 'reserved', p.reserved::text, 'needed', wanted.bound_cost::text,
-                   'startsOn', p.starts_on)
-          INTO refused
-          FROM orchestrator.budgets b
-          JOIN orchestrator.budget_periods p ON p.budget_id = b.id
-           AND p.starts_on = orchestrator.period_start(b.period, wanted.started_at)
-         WHERE orchestrator.limits(b, wanted.user_id, wanted.provider)
-           AND p.spent + p.reserved + wanted.bound_cost > b.max_cost
-         ORDER BY b.max_cost - p.spent - p.reserved, b.id
-         LIMIT 1;
+        refused := NULL;
         holders := '{}';
-        IF refused IS NULL THEN
+        IF counted THEN
+            -- The one with the least left is named.
+            SELECT jsonb_build_object(
+                       'userId', b.user_id, 'period', b.period, 'provider', b.provider, 'limit', b.max_cost::text,
+                       'spent', p.spent::text, 'reserved', p.reserved::text, 'needed', wanted.bound_cost::text,
+                       'startsOn', p.starts_on)
+              INTO refused
+              FROM orchestrator.budgets b
+              JOIN orchestrator.budget_periods p ON p.budget_id = b.id
+               AND p.starts_on = orchestrator.period_start(b.period, wanted.started_at)
+             WHERE orchestrator.limits(b, wanted.user_id, wanted.provider)
+               AND p.spent + p.reserved + wanted.bound_cost > b.max_cost
+             ORDER BY b.max_cost - p.spent - p.reserved, b.id
+             LIMIT 1;
+        END IF;
+        IF refused IS NOT NULL THEN
+            refusals := refusals || jsonb_build_object(wanted.id, refused);
+            CONTINUE WHEN NOT keep_refused;
+        ELSIF counted THEN
             WITH held AS (
                 UPDATE orchestrator.budget_periods p SET reserved = p.reserved + wanted.bound_cost
                   FROM orchestrator.budgets b
@@ -146,9 +160,6 @@ BEGIN
                 RETURNING p.budget_id
             )
             SELECT coalesce(array_agg(budget_id ORDER BY budget_id), '{}') INTO holders FROM held;
-        ELSE
-            refusals := refusals || jsonb_build_object(wanted.id, refused);
-            CONTINUE WHEN NOT keep_refused;
         END IF;
         INSERT INTO orchestrator.attempts (id, workflow_id, sequence, user_id, step, request_type, provider, model, price_version,
                                            bound_input_tokens, bound_output_tokens, bound_cost, trace_id, started_at)
