@@ -8,6 +8,7 @@ import urllib.request
 import uuid
 
 import boto3
+from listener import listen
 
 _NOTIFICATIONS = "huntaze-notifications-production"
 _DELIVERIES = "huntaze-notification-deliveries"
@@ -25,7 +26,7 @@ class Notifications(unittest.TestCase):
         self.queue = self.sqs.get_queue_url(QueueName=_NOTIFICATIONS)["QueueUrl"]
 
     def test_a_notification_put_twice_is_one_email_one_message_and_one_publication(self):
-        listener = self.listen(self.topic(_TOPIC))
+        published = listen(self.id, self.topic(_TOPIC))
         for _ in range(2):
             self.put("operators", _CHANNELS)
         for step in [*_CHANNELS, "email_job"]:
@@ -37,7 +38,7 @@ class Notifications(unittest.TestCase):
         self.assertIn("width=device-width", email["BodyHtml"])
         slack = [call for call in _slack_calls() if self.id in call["body"]["text"]]
         self.assertEqual([call["outcome"] for call in slack], [{"kind": "answered", "status": 200}])
-        received = self.sqs.receive_message(QueueUrl=listener, MaxNumberOfMessages=10).get("Messages", [])
+        received = self.sqs.receive_message(QueueUrl=published, MaxNumberOfMessages=10).get("Messages", [])
         self.assertEqual([json.loads(json.loads(m["Body"])["Message"])["id"] for m in received], [self.id])
 
     def test_an_email_that_bounced_for_good_is_the_last_to_its_address(self):
@@ -77,16 +78,6 @@ class Notifications(unittest.TestCase):
             "timestamp": "2026-11-22T04:05:06Z",
         }
         self.sqs.send_message(QueueUrl=self.queue, MessageBody=json.dumps(body))
-
-    def listen(self, topic: str) -> str:
-        """A queue that gets what is published on the topic."""
-        url = self.sqs.create_queue(QueueName=self.id)["QueueUrl"]
-        arn = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        may_send = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
-        policy = {"Version": "2012-10-17", "Statement": [{**may_send, "Resource": arn}]}
-        self.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
-        self.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-        return url
 
     def topic(self, name: str) -> str:
         topics = [topic["TopicArn"] for topic in self.sns.list_topics()["Topics"]]

@@ -1,4 +1,4 @@
-//! JSON lines on standard output, one event each. `LOG_LEVEL` chooses the least level (`info`), or filters by targets.
+//! JSON lines on standard output, one event each. `LOG_LEVEL` chooses the least level (`info`), also by targets.
 //!
 //! Every line that is written while a request is handled says which: `request`, `trace` and, once it is known,
 //! `workflow`, whatever spans a library has opened in between.
@@ -8,7 +8,6 @@ use std::fmt;
 use serde_json::{Map, Value};
 use tracing::{Event, Subscriber};
 use tracing_serde::fields::AsMap;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields, MakeWriter};
@@ -30,14 +29,14 @@ pub fn init() {
     #[expect(clippy::disallowed_methods, reason = "logging starts before the configuration, to report its faults")]
     let told = filter(&std::env::var("LOG_LEVEL").unwrap_or_default());
     let is_readable = told.is_some();
-    let filter = told.unwrap_or_else(|| EnvFilter::new(format!("{ALWAYS},info")));
+    let filter = told.or_else(|| filter("info")).unwrap_or_default();
     if subscriber(filter, std::io::stdout).try_init().is_err() {
         tracing::debug!("logging had been started already");
         return;
     }
     if !is_readable {
         // Its text is not repeated: something else may have been put there.
-        tracing::warn!("LOG_LEVEL is neither a level nor a filter; `info` stands in");
+        tracing::warn!("LOG_LEVEL is neither a level nor a list of targets; `info` stands in");
     }
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
@@ -47,27 +46,28 @@ pub fn init() {
 
 /// What `LOG_LEVEL` asks for; blank, it asks for `info`. `None` where it cannot be read.
 ///
-/// A word alone has to be a level, `error` or more: the library would take any other for a target and log nothing else.
-fn filter(told: &str) -> Option<EnvFilter> {
+/// A word alone has to be a level, `error` or more: the library would take any other for a target and log nothing else. Spans and
+/// fields, in brackets, are not filtered by: that takes regular expressions, of which nothing else in a function has need.
+fn filter(told: &str) -> Option<Targets> {
     let parts = told.split(',').map(str::trim).filter(|part| !part.is_empty());
     let parts = parts.map(|part| if part.eq_ignore_ascii_case("warning") { "warn" } else { part }).collect::<Vec<_>>();
     let is_level = |part: &str| part.parse::<LevelFilter>().is_ok_and(|level| level >= LevelFilter::ERROR);
-    if !parts.iter().all(|part| part.contains(['=', '[']) || is_level(part)) {
+    if !parts.iter().all(|part| (part.contains('=') && !part.contains('[')) || is_level(part)) {
         return None;
     }
     let told = if parts.is_empty() { "info".to_owned() } else { parts.join(",") };
-    EnvFilter::try_new(format!("{ALWAYS},{told}")).ok()
+    format!("{ALWAYS},{told}").parse().ok()
 }
 
 /// Below `debug` a library writes down what it handles: events, whole requests and answers, and what is signed. Prompts and
 /// tokens are in there, so no filter brings that back; our own crates have nothing of the kind.
-fn subscriber<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(filter: Targets, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let most = Targets::new().with_default(LevelFilter::DEBUG).with_target("huntaze", LevelFilter::TRACE);
-    let lines = tracing_subscriber::fmt().fmt_fields(JsonFields::new()).event_format(Line);
-    lines.with_env_filter(filter).with_writer(writer).finish().with(most)
+    let format = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(Line);
+    tracing_subscriber::registry().with(format.with_writer(writer)).with(filter).with(most)
 }
 
 /// One event as one line. It has no time: the Lambda service stamps each line with its own.
@@ -184,10 +184,11 @@ mod tests {
         assert_eq!(levels("error"), Some([Level::ERROR; 2]));
         assert_eq!(levels("huntaze_costs=debug"), Some([Level::DEBUG, Level::ERROR]));
         assert_eq!(levels("Warn, huntaze_costs=debug"), Some([Level::DEBUG, Level::WARN]));
-        for all in ["trace", "TRACE", "trace,lambda_runtime::layers::api_response=trace", "[request]=trace,trace"] {
+        for all in ["trace", "TRACE", "trace,lambda_runtime::layers::api_response=trace"] {
             assert_eq!(levels(all), Some([Level::TRACE, Level::DEBUG]), "{all}");
         }
-        for unreadable in ["inof", "off", "info,huntaze_costs", "huntaze_costs=inof"] {
+        for unreadable in ["inof", "off", "info,huntaze_costs", "huntaze_costs=inof", "[request]=trace", "a[{b}]=info"]
+        {
             assert_eq!(levels(unreadable), None, "{unreadable}");
         }
     }

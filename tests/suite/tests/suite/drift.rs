@@ -10,6 +10,7 @@ use huntaze_costs::threshold::{MAX_THRESHOLDS, ThresholdKind};
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::MAX_ID_BYTES;
 use huntaze_domain::intent::MAX_PLATFORMS;
+use huntaze_lambda::metrics::CATALOGUE;
 use huntaze_lambda::problem::status_and_title;
 use huntaze_tests::load_event;
 use serde_json::Value;
@@ -23,12 +24,23 @@ fn folders(path: &str) -> Result<BTreeSet<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
+fn template() -> Result<yaml_serde::Value> {
+    Ok(yaml_serde::from_str(&fs::read_to_string(root().join("template.yaml"))?)?)
+}
+
+/// The resources of a type.
+fn resources<'a>(
+    template: &'a yaml_serde::Value,
+    kind: &'a str,
+) -> Result<impl Iterator<Item = &'a yaml_serde::Value>> {
+    let resources = template["Resources"].as_mapping().context("a template without resources")?;
+    Ok(resources.values().filter(move |resource| resource["Type"] == kind))
+}
+
 /// The functions of the template: each one's binary and its events.
 fn deployed() -> Result<Vec<(String, yaml_serde::Value)>> {
-    let template: yaml_serde::Value = yaml_serde::from_str(&fs::read_to_string(root().join("template.yaml"))?)?;
-    let resources = template["Resources"].as_mapping().context("a template without resources")?;
-    let functions = resources.values().filter(|resource| resource["Type"] == "AWS::Serverless::Function");
-    functions
+    let template = template()?;
+    resources(&template, "AWS::Serverless::Function")?
         .map(|function| {
             let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str().context("a function's binary")?;
             Ok((binary.to_owned(), function["Properties"]["Events"].clone()))
@@ -203,6 +215,45 @@ fn the_openapi_document_has_the_limits_of_the_code() -> Result<()> {
         assert_eq!(texts(&schemas[schema]["enum"]), names, "{schema}");
     }
     assert_eq!(openapi["components"]["parameters"]["IdempotencyKey"]["schema"]["maxLength"], MAX_ID_BYTES);
+    Ok(())
+}
+
+#[test]
+fn every_alarm_watches_a_metric_that_is_emitted_with_its_dimensions() -> Result<()> {
+    let template = template()?;
+    let mut watched = BTreeSet::new();
+    for alarm in resources(&template, "AWS::CloudWatch::Alarm")? {
+        let alarm = &alarm["Properties"];
+        let text = |name: &str| alarm[name].as_str().with_context(|| format!("{name} of {alarm:?}"));
+        let (namespace, name) = (text("Namespace")?, text("MetricName")?);
+        assert!(matches!(text("Statistic")?, "Sum" | "Average" | "Minimum" | "Maximum" | "SampleCount"), "{alarm:?}");
+        let dimensions = alarm["Dimensions"].as_sequence().into_iter().flatten();
+        let dimensions: Vec<_> = dimensions.filter_map(|dimension| dimension["Name"].as_str()).collect();
+        // What AWS itself emits is AWS's to say.
+        if !namespace.starts_with("AWS/") {
+            let metric = CATALOGUE.iter().find(|metric| (metric.namespace, metric.name) == (namespace, name));
+            let metric = metric.with_context(|| format!("nobody emits {namespace} {name}"))?;
+            assert!(dimensions.is_empty() || dimensions == [metric.dimension], "{name} has no {dimensions:?}");
+            watched.insert(name);
+        }
+    }
+    assert!(watched.contains("AIProviderCost"), "{watched:?}");
+    Ok(())
+}
+
+#[test]
+fn every_dead_letter_queue_has_its_alarm() -> Result<()> {
+    let template = template()?;
+    let dead: Vec<_> = resources(&template, "AWS::SQS::Queue")?
+        .filter_map(|queue| queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"].as_str()?.split('.').next())
+        .collect();
+    assert!(!dead.is_empty());
+    for queue in dead {
+        let alarm = &template["Resources"][format!("{queue}Alarm")]["Properties"];
+        let named = alarm["Dimensions"][0]["Value"].as_str();
+        assert_eq!(named, Some(format!("{queue}.QueueName").as_str()), "{queue}");
+        assert_eq!(alarm["MetricName"], "ApproximateNumberOfMessagesVisible", "{queue}");
+    }
     Ok(())
 }
 

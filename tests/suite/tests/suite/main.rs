@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests unwrap fails the test")]
 
+mod alert_storm;
 mod alerts;
 mod budgets;
 mod corrections;

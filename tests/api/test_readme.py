@@ -1,0 +1,75 @@
+"""The README's section on costs, as a reader pastes it."""
+
+import json
+import pathlib
+import re
+import subprocess
+import time
+import unittest
+
+_README = pathlib.Path(__file__).parents[2] / "README.md"
+# What is told goes over two queues, each of which is asked about once a second; the rest is for a busy machine.
+_PATIENCE_SECONDS = 60
+
+
+class Costs(unittest.TestCase):
+    def test_a_threshold_of_a_cent_and_a_campaign_raise_an_alert_that_is_there(self):
+        section = re.search(r"^## Costs\n(.*?)^## ", _README.read_text(), re.MULTILINE | re.DOTALL)
+        raising, seeing, told, reading = re.findall(r"^```sh\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
+        threshold, campaign = _answers(_run(raising))
+        self.assertEqual((threshold["success"], threshold["data"]["threshold"]), (True, 0.01), threshold)
+        self.assertGreater(campaign["data"]["detailedCosts"]["totalCost"], 0.01)
+
+        # It is written behind the answer: until then there is nothing to acknowledge.
+        self.await_(lambda: _answers(_run(seeing))[-1]["success"], "an alert")
+        listed, seen = _answers(_run(seeing))
+        [alert] = [alert for alert in listed["data"]["alerts"] if alert["id"] == seen["data"]["id"]]
+        self.assertEqual((alert["type"], alert["threshold"]), ("daily_threshold", 0.01), alert)
+        self.assertTrue(seen["data"]["acknowledged"], seen)
+        self.assertGreater(alert["currentValue"], 0.01)
+
+        self.await_(lambda: _run(told).count(alert["message"]) > 1, "an e-mail and a message to Slack")
+        emails, calls = _answers(_run(told))
+        [email] = [email for email in emails["messages"]["000000000000"] if alert["message"] in email["BodyText"]]
+        self.assertEqual(email["To"], ["operators@huntaze.example"])
+        self.assertEqual(len([call for call in calls if alert["message"] in json.dumps(call)]), 1)
+
+        stats, rest = _first(_run(reading))
+        breakdown, table = _first(rest)
+        spent = stats["data"]["realTime"]["todayTotal"]
+        self.assertGreater(spent, 0.01)
+        self.assertGreaterEqual(breakdown["data"]["totalCost"], spent)
+        self.assertTrue(table.startswith("date,provider,model,requestType,"), table)
+        self.assertIn("campaign_execution", table)
+
+    def await_(self, done, what: str):
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not done():
+            self.assertLess(time.monotonic(), deadline, f"no sign of {what}")
+            time.sleep(0.2)
+
+
+def _run(commands: str) -> str:
+    """What the commands print; the variables of the stack are in the environment already."""
+    commands = commands.replace(". .local/stack.env\n", "")
+    done = subprocess.run(["sh", "-eu", "-c", commands], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def _first(text: str) -> tuple[dict, str]:
+    """The JSON that a text begins with, and what follows."""
+    value, end = json.JSONDecoder().raw_decode(text)
+    return value, text[end:].lstrip()
+
+
+def _answers(text: str) -> list:
+    """JSON behind JSON."""
+    answers = []
+    while text:
+        answer, text = _first(text)
+        answers.append(answer)
+    return answers
+
+
+if __name__ == "__main__":
+    unittest.main()
