@@ -16,7 +16,7 @@ struct App {
 
 impl Task for App {
     async fn run(&self, invocation: Invocation) -> anyhow::Result<Value> {
-        let Invocation { now, deadline, trace } = invocation;
+        let Invocation { now, deadline, trace, .. } = invocation;
         let told = |alert: &Alert| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace.id());
         let done = timeout_at(deadline, self.watch.patrol(now, told)).await.context("the check ran out of time")??;
         tracing::info!(
