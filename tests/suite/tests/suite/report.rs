@@ -180,7 +180,7 @@ async fn a_report_equals_the_ledger_to_the_last_digit_against_the_day_before() -
         let names: Vec<_> = shown.iter().map(|user| (text(&user["userId"]).to_owned(), usd(&user["cost"]))).collect();
         assert_eq!(names, users[..users.len().min(10)]);
         for user in shown {
-            let before = spent_before.get(text(&user["userId"])).map(|of| sum(of)).unwrap_or_default();
+            let before = spent_before.get(text(&user["userId"])).map(sum).unwrap_or_default();
             assert_eq!(usd(&user["dayBefore"]["cost"]), before);
             assert_change(user, usd(&user["cost"]), before);
         }
