@@ -357,8 +357,11 @@ BEGIN
             ON CONFLICT (budget_id, starts_on) DO UPDATE SET reserved = EXCLUDED.reserved, spent = EXCLUDED.spent;
     END IF;
 
-    INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, request_id)
-    VALUES (actor, 'budget.set', 'budget:' || budget.id, to_jsonb(was), to_jsonb(budget), request);
+    -- A statement that is sent twice is one change.
+    IF was.max_cost IS DISTINCT FROM wanted THEN
+        INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, request_id)
+        VALUES (actor, 'budget.set', 'budget:' || budget.id, to_jsonb(was), to_jsonb(budget), request);
+    END IF;
 END $$;
 
 -- Corrects an attempt that was booked at its bound. outcome: `corrected`; `same` where it costs that already; or why not:
@@ -370,6 +373,7 @@ CREATE FUNCTION orchestrator.correct(of_attempt text, wanted numeric, why text, 
 DECLARE
     a orchestrator.attempts;
     last smallint;
+    holders bigint[];
 BEGIN
     LOCK TABLE orchestrator.budgets IN ROW SHARE MODE;
     SELECT * INTO a FROM orchestrator.attempts WHERE id = of_attempt FOR UPDATE;
@@ -395,13 +399,18 @@ BEGIN
     VALUES (actor, 'ledger.correct', 'attempt:' || of_attempt, jsonb_build_object('cost', a.cost, 'estimated', a.estimated),
             jsonb_build_object('cost', wanted, 'estimated', false), why, request);
 
+    -- The budgets that hold it, and those that were set after it was settled and found it in their present period.
+    SELECT coalesce(array_agg(b.id), '{}') INTO holders
+      FROM orchestrator.budgets b, orchestrator.reservations r
+     WHERE r.attempt_id = of_attempt
+       AND (b.id = ANY (r.budgets)
+            OR orchestrator.limits(b, a.user_id, a.provider)
+               AND orchestrator.period_start(b.period, a.started_at) = orchestrator.period_start(b.period, now()));
     PERFORM FROM orchestrator.budget_periods p JOIN orchestrator.budgets b ON b.id = p.budget_id
-      JOIN orchestrator.reservations r ON r.attempt_id = of_attempt AND b.id = ANY (r.budgets)
-      WHERE p.starts_on = orchestrator.period_start(b.period, a.started_at)
+      WHERE b.id = ANY (holders) AND p.starts_on = orchestrator.period_start(b.period, a.started_at)
       ORDER BY p.budget_id, p.starts_on
         FOR UPDATE OF p;
     UPDATE orchestrator.budget_periods p SET spent = p.spent + wanted - a.cost
-      FROM orchestrator.budgets b, orchestrator.reservations r
-     WHERE b.id = p.budget_id AND r.attempt_id = of_attempt AND b.id = ANY (r.budgets)
-       AND p.starts_on = orchestrator.period_start(b.period, a.started_at);
+      FROM orchestrator.budgets b
+     WHERE b.id = p.budget_id AND b.id = ANY (holders) AND p.starts_on = orchestrator.period_start(b.period, a.started_at);
 END $$;

@@ -84,8 +84,7 @@ impl App {
     fn read(&self, call: &Call, principal: &Principal) -> Result<Request, Problem> {
         let idempotency_key = idempotency_key(call)?;
         let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
-        let owner =
-            principal.acting_for(parsed.intent.user_id.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+        let owner = principal.acting_for(parsed.intent.user_id.as_ref())?;
         if parsed.intent.send_to_only_fans {
             return Err(not_yet("/sendToOnlyFans", "sending to fans"));
         }

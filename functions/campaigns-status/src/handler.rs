@@ -21,9 +21,7 @@ impl Route for App {
         // Side by side: what is read for a request that is refused is read in vain, and changes nothing.
         let (admission, data) = tokio::join!(self.limit.check(&principal.user_id), self.read(&principal, call));
         call.admit(admission)?;
-        let data = data?;
-        let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace.id()});
-        Ok(Reply::ok(json!({"success": true, "data": data, "metadata": metadata})))
+        Ok(Reply::ok(call.envelope(data?)))
     }
 }
 
@@ -43,7 +41,7 @@ impl App {
         let found = status::one(&self.database, &id).await.map_err(|e| Problem::internal(&e))?;
         let view = found.ok_or_else(|| Problem::new(ErrorCode::NotFound, "there is no such workflow"))?;
         let owner = UserId::parse(&view.user_id).map_err(|e| Problem::internal(&e))?;
-        principal.acting_for(Some(&owner)).map_err(|e| Problem::forbidden(e.to_string()))?;
+        principal.acting_for(Some(&owner))?;
         serde_json::to_value(view).map_err(|e| Problem::internal(&e))
     }
 

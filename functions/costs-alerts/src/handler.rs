@@ -35,8 +35,7 @@ impl Route for App {
             }
             _ => return Err(Problem::new(ErrorCode::NotFound, "there is no such route")),
         };
-        let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace.id()});
-        Ok(Reply { status, ..Reply::ok(json!({"success": true, "data": data, "metadata": metadata})) })
+        Ok(Reply { status, ..Reply::ok(call.envelope(data)) })
     }
 }
 
@@ -62,7 +61,7 @@ impl App {
     }
 
     async fn raise(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
-        principal.require_admin().map_err(|e| Problem::forbidden(e.to_string()))?;
+        principal.require_admin()?;
         let new = NewAlert::parse(&call.body).map_err(Problem::invalid)?;
         let raised = self.watch.custom(new, &principal.user_id, call.now).await;
         let alert = raised.map_err(|e| Problem::internal(&e))?;

@@ -46,8 +46,7 @@ impl App {
             let (page, next) = query.page.of(users);
             (data["users"], data["nextCursor"]) = (view::users(&page), json!(next));
         }
-        let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace.id()});
-        Ok(Reply::ok(json!({"success": true, "data": data, "metadata": metadata})))
+        Ok(Reply::ok(call.envelope(data)))
     }
 
     /// The days of the range and, for administrators, the users.

@@ -9,7 +9,7 @@ use huntaze_costs::threshold::{Threshold, ThresholdKind};
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::problem::Problem;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::App;
 use crate::view;
@@ -25,11 +25,9 @@ impl Route for App {
         // Side by side: what is read for a request that is refused is read in vain, and changes nothing.
         let (admission, data) = tokio::join!(self.limit.check(&principal.user_id), self.answer(&principal, call));
         call.admit(admission)?;
-        let data = data?;
-        let metadata = json!({
-            "timestamp": call.now, "requestId": call.request_id, "traceId": call.trace.id(), "refreshInterval": REFRESH_SECONDS
-        });
-        Ok(Reply::ok(json!({"success": true, "data": data, "metadata": metadata})))
+        let mut body = call.envelope(data?);
+        body["metadata"]["refreshInterval"] = REFRESH_SECONDS.into();
+        Ok(Reply::ok(body))
     }
 }
 
@@ -69,7 +67,7 @@ fn include_users(call: &Call, principal: &Principal) -> Result<bool, Problem> {
     match call.parameter("includeUsers")? {
         None | Some("false") => Ok(false),
         Some("true") => {
-            principal.require_admin().map_err(|e| Problem::forbidden(e.to_string()))?;
+            principal.require_admin()?;
             Ok(true)
         }
         Some(_) => Err(Problem::invalid_field("includeUsers", "must be `true` or `false`")),

@@ -31,8 +31,7 @@ impl Route for App {
             }
             _ => return Err(Problem::new(ErrorCode::NotFound, "there is no such route")),
         };
-        let metadata = json!({"timestamp": call.now, "requestId": call.request_id, "traceId": call.trace.id()});
-        Ok(Reply { status, ..Reply::ok(json!({"success": true, "data": data, "metadata": metadata})) })
+        Ok(Reply { status, ..Reply::ok(call.envelope(data)) })
     }
 }
 
@@ -48,7 +47,7 @@ impl App {
         let owner = match new.user_id.take() {
             None if principal.is_admin() => Owner::Everyone,
             named => {
-                let user = principal.acting_for(named.as_ref()).map_err(|e| Problem::forbidden(e.to_string()))?;
+                let user = principal.acting_for(named.as_ref())?;
                 Owner::User(user.clone())
             }
         };
@@ -64,7 +63,7 @@ impl App {
     }
 
     async fn change(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
-        principal.require_admin().map_err(|e| Problem::forbidden(e.to_string()))?;
+        principal.require_admin()?;
         let change = ThresholdChange::parse(&call.body).map_err(Problem::invalid)?;
         let changed = self.thresholds.change(&change, call.now).await.map_err(|e| Problem::internal(&e))?;
         let unknown = "there is no such threshold; one of a default's type takes the default's place";

@@ -33,16 +33,18 @@ impl Task for App {
             let settled = sweep::settle_expired(&self.database, |call| emit(&call, invocation.now)).await?;
             let projected =
                 sweep::project_missing(&self.database, &self.ledger, &self.catalogue, settled_before).await?;
-            anyhow::Ok((ended, settled, projected))
+            let corrected = sweep::project_corrections(&self.database, &self.ledger, &self.catalogue).await?;
+            anyhow::Ok((ended, settled, projected, corrected))
         };
-        let (ended, settled, projected) =
+        let (ended, settled, projected, (corrected, uncorrected)) =
             timeout_at(invocation.deadline, sweep).await.context("the sweep ran out of time")??;
         tracing::info!(
             ended,
             settled,
             found = projected.found,
             written = projected.written,
-            failed = projected.failed,
+            corrected,
+            failed = projected.failed + uncorrected,
             "swept"
         );
         Ok(json!({
@@ -50,7 +52,8 @@ impl Task for App {
             "settled": settled,
             "found": projected.found,
             "written": projected.written,
-            "failed": projected.failed,
+            "corrected": corrected,
+            "failed": projected.failed + uncorrected,
         }))
     }
 }

@@ -37,10 +37,11 @@ use uuid::Uuid;
 
 use self::store::ALERT;
 pub use self::store::{Alerts, Firing, ListQuery, Page, Summary};
+use crate::body::{AMOUNT, amount, parse, user_id};
 use crate::budget::Refusal;
 use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
-use crate::threshold::{AMOUNT, Crossing, SEVERITY, ThresholdKind, amount, parse, user_id};
+use crate::threshold::{Crossing, SEVERITY, ThresholdKind};
 
 /// Clocks that differ by more are broken.
 pub const SKEW: Duration = Duration::from_secs(300);

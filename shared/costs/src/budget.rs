@@ -4,6 +4,7 @@
 //! (`migrations/V3__budgets.sql`): a call whose upper bound passes what one of them leaves is refused, so under any
 //! concurrency spent and reserved never pass the limit. Without a budget nothing is counted.
 
+use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
@@ -17,11 +18,15 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::body::{amount_or_none, parse, provider, user_id};
+use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
 use crate::period::day_of;
 
 const BUDGETS: &str = include_str!("../sql/budgets.sql");
 const UTILISATION: &str = include_str!("../sql/utilisation.sql");
+/// What is said of a limit that is none.
+const LIMIT: &str = "dollars from 0 to 1000000, or null for no limit";
 const SET: &str = "SELECT orchestrator.set_budget($1, $2, $3, $4, $5, $6, $7)";
 
 /// How long a budget lasts before it begins anew, by UTC.
@@ -83,6 +88,64 @@ pub struct BudgetKey {
     pub provider: Option<Provider>,
 }
 
+impl BudgetKey {
+    /// As the contract shows it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut shown = json!({
+            "scope": scope(&self.owner),
+            "period": self.period.as_str(),
+            "provider": self.provider.map_or(ALL_PROVIDERS, Provider::as_str),
+        });
+        if let Some(user) = self.owner.user() {
+            shown["userId"] = json!(user);
+        }
+        shown
+    }
+}
+
+/// A budget that somebody wants set, or lifted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetChange {
+    /// Which.
+    pub key: BudgetKey,
+    /// No more than this is to be spent; `None`: there is to be no limit.
+    pub limit: Option<Usd>,
+}
+
+impl BudgetChange {
+    /// Reads a request's body.
+    ///
+    /// # Errors
+    /// Every fault that was found, each with its JSON pointer.
+    pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
+        parse(body, |fields| {
+            let user_named = fields.has("userId");
+            let user = user_id(fields);
+            let owner = fields.required("scope", "one of `user`, `global`", |v| match v.as_str()? {
+                "user" => Some(user.map(Owner::User)),
+                "global" => Some(Some(Owner::Everyone)),
+                _ => None,
+            });
+            match owner {
+                Some(None) if !user_named => fields.fault("userId", "is required: whose budget it is"),
+                Some(Some(Owner::Everyone)) if user_named => {
+                    fields.fault("userId", "must not be there: it is everybody's")
+                }
+                _ => {}
+            }
+            let period = fields.required("period", "one of `day`, `month`", |v| v.as_str().and_then(Period::from_name));
+            let provider = provider(fields);
+            // Nobody lifts a limit by leaving it out.
+            if !fields.has("limit") {
+                fields.fault("limit", format!("is required: {LIMIT}"));
+            }
+            let limit = fields.optional("limit", LIMIT, amount_or_none);
+            Some(Self { key: BudgetKey { owner: owner??, period: period?, provider }, limit })
+        })
+    }
+}
+
 /// A budget in its present period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
@@ -111,6 +174,24 @@ impl Budget {
     #[must_use]
     pub fn resets_at(&self) -> Timestamp {
         self.key.period.end(self.starts_on)
+    }
+
+    /// As the contract shows it, amounts in dollars.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut shown = self.key.to_json();
+        for (name, value) in [
+            ("limit", json!(self.limit.to_json_number())),
+            ("spent", json!(self.spent.to_json_number())),
+            ("reserved", json!(self.reserved.to_json_number())),
+            ("available", json!(self.available().to_json_number())),
+            ("startsOn", json!(self.starts_on)),
+            ("resetsAt", json!(self.resets_at())),
+            ("updatedAt", json!(self.updated_at)),
+        ] {
+            shown[name] = value;
+        }
+        shown
     }
 }
 
@@ -197,7 +278,7 @@ impl Refusal {
         json!({
             "name": format!("{}_{}_budget", scope(&self.owner), self.period.as_str()),
             "value": self.limit.to_json_number(),
-            "provider": self.provider.map_or("all", Provider::as_str),
+            "provider": self.provider.map_or(ALL_PROVIDERS, Provider::as_str),
             "spent": self.spent.to_json_number(),
             "reserved": self.reserved.to_json_number(),
             "available": self.available().to_json_number(),
@@ -260,14 +341,13 @@ pub fn scope(owner: &Owner) -> &'static str {
     }
 }
 
-/// Sets a budget, or lifts it where `limit` is `None`. One that begins to be counted now counts what its period has seen.
+/// Sets a budget, or lifts it. One that begins to be counted now counts what its period has seen. Who did it is kept.
 ///
 /// # Errors
 /// [`BudgetError::Database`]
 pub async fn set(
     database: &Database,
-    key: &BudgetKey,
-    limit: Option<Usd>,
+    BudgetChange { key, limit }: &BudgetChange,
     actor: &UserId,
     request_id: &str,
 ) -> Result<(), BudgetError> {
@@ -321,6 +401,26 @@ mod tests {
         assert_eq!(Period::Month.start(late), "2026-12-01".parse().unwrap());
         assert_eq!(Period::Month.end(Period::Month.start(late)), at("2027-01-01T00:00:00Z"));
         assert_eq!(Period::Month.end("2028-02-01".parse().unwrap()), at("2028-03-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn the_faults_of_a_body_are_named() {
+        let read = |body: Value| BudgetChange::parse(body.to_string().as_bytes());
+        let pointers =
+            |body| -> Vec<_> { read(body).expect_err("faulty").into_iter().map(|fault| fault.pointer).collect() };
+        assert_eq!(pointers(json!({})), ["/scope", "/period", "/limit"]);
+        assert_eq!(pointers(json!({"scope": "user", "period": "day", "limit": 1})), ["/userId"]);
+        assert_eq!(pointers(json!({"scope": "global", "userId": "ana", "period": "day", "limit": 1})), ["/userId"]);
+        let odd = json!({"scope": "all", "userId": "", "period": "week", "provider": "aws", "limit": -1});
+        assert_eq!(pointers(odd), ["/userId", "/scope", "/period", "/provider", "/limit"]);
+        assert_eq!(pointers(json!({"scope": "global", "period": "day", "limit": "5"})), ["/limit"]);
+
+        let lifted = read(json!({"scope": "global", "period": "month", "provider": "openai", "limit": null})).unwrap();
+        let key = BudgetKey { owner: Owner::Everyone, period: Period::Month, provider: Some(Provider::OpenAi) };
+        assert_eq!(lifted, BudgetChange { key, limit: None });
+        let nothing =
+            read(json!({"scope": "user", "userId": "ana", "period": "day", "provider": "all", "limit": 0})).unwrap();
+        assert_eq!((nothing.limit, nothing.key.provider), (Some(Usd::ZERO), None));
     }
 
     #[test]

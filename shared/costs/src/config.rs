@@ -8,9 +8,9 @@ use crate::price::Catalogue;
 
 /// A year and what it takes to compare it with the one before.
 const ENTRY_TTL_DAYS: u16 = 400;
-/// An entry that is gone may be projected again, and would count twice. It stays until the sweep has seen it, however long that
-/// was away.
-const LEAST_ENTRY_TTL_DAYS: u16 = 30;
+/// An entry that is gone may be projected again, and would count twice: it stays until the sweep has seen it, however long that
+/// was away. And an attempt is corrected for up to 90 days, in its entry too.
+const LEAST_ENTRY_TTL_DAYS: u16 = 100;
 
 /// The price catalogue, with a price for unknown models where `PRICE_FALLBACK_INPUT_PER_MILLION` and
 /// `PRICE_FALLBACK_OUTPUT_PER_MILLION` set one.

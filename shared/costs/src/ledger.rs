@@ -19,10 +19,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{BuildError, DisplayErrorContext, SdkError};
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::error::{BuildError, DisplayErrorContext};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
-use backon::{ExponentialBuilder, Retryable};
 use futures_util::future::join_all;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
@@ -30,7 +28,8 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::attempt::{AttemptIntent, Settlement};
-use crate::rollup::{Key, Rollup, Unreadable, rollups_of};
+use crate::dynamo::{number, reasons, transact};
+use crate::rollup::{Key, Unreadable, rollups_of};
 
 /// A function waits no longer for the ledger; the sweep catches up.
 const PROJECTION_PATIENCE: Duration = Duration::from_secs(2);
@@ -136,6 +135,20 @@ impl LedgerEntry {
     }
 }
 
+/// A correction of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerCorrection {
+    /// Its place among the entry's corrections, from 1.
+    pub number: u16,
+    /// The entry as it was.
+    pub before: LedgerEntry,
+    /// The entry as it is to be: what differs is its cost, and whether that is an estimate.
+    pub after: LedgerEntry,
+}
+
+/// The last correction of an entry.
+const CORRECTION: &str = "correction";
+
 /// How long entries are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
@@ -155,10 +168,6 @@ impl Retention {
     }
 }
 
-fn number(value: impl ToString) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
 /// The ledger could not be written or read. Its text holds the service's own message, for the log only.
 #[derive(Debug, thiserror::Error)]
 #[error("the ledger did not answer: {0}")]
@@ -175,6 +184,10 @@ impl LedgerError {
 
     pub(crate) fn nameless() -> Self {
         Self("an item has no name that one was written under".to_owned())
+    }
+
+    fn out_of_order() -> Self {
+        Self("the entry, or the correction before this one, is not there".to_owned())
     }
 
     pub(crate) fn too_much() -> Self {
@@ -210,20 +223,29 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] after the last try; the sweep will find the entry missing.
     pub async fn project(&self, entry: &LedgerEntry) -> Result<(), LedgerError> {
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(20))
-            .with_max_delay(Duration::from_millis(400))
-            .with_max_times(6)
-            .with_jitter();
         let items = self.transaction(entry).map_err(LedgerError::of)?;
-        let send = || async {
-            let write = self.client.transact_write_items().set_transact_items(Some(items.clone()));
-            write.send().await.map(|_| ()).map_err(Box::new)
-        };
-        match send.retry(backoff).when(|error| reasons(error).contains(&"TransactionConflict")).await {
+        match transact(&self.client, items).await {
             Ok(()) => Ok(()),
             // Only the entry's put has a condition: it is there already, and so are its roll-ups.
             Err(error) if reasons(&error).contains(&"ConditionalCheckFailed") => Ok(()),
+            Err(error) => Err(LedgerError::of(error)),
+        }
+    }
+
+    /// Corrects what an entry and its roll-ups say it cost, once: doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`LedgerError`], also where the correction before this one is not in the ledger yet.
+    pub async fn correct(&self, correction: &LedgerCorrection) -> Result<(), LedgerError> {
+        let items = self.correcting(correction).map_err(LedgerError::of)?;
+        match transact(&self.client, items).await {
+            Ok(()) => Ok(()),
+            Err(error) if reasons(&error).contains(&"ConditionalCheckFailed") => {
+                let found = self.items(vec![correction.after.key()], &[CORRECTION]).await?;
+                let last = found.first().and_then(|item| item.get(CORRECTION)?.as_n().ok()?.parse().ok());
+                let done = last.is_some_and(|last: u16| last >= correction.number);
+                if done { Ok(()) } else { Err(LedgerError::out_of_order()) }
+            }
             Err(error) => Err(LedgerError::of(error)),
         }
     }
@@ -247,16 +269,45 @@ impl Ledger {
             .build()?;
         let mut items = vec![TransactWriteItem::builder().put(put).build()];
         for (key, added) in rollups_of(entry) {
-            let update = self.add(&key, &added)?;
+            let update = self.add(&key, added.attributes())?;
             items.push(TransactWriteItem::builder().update(update).build());
         }
         Ok(items)
     }
 
-    fn add(&self, key: &Key, added: &Rollup) -> Result<Update, BuildError> {
+    fn correcting(&self, correction: &LedgerCorrection) -> Result<Vec<TransactWriteItem>, BuildError> {
+        let LedgerCorrection { number: this, before, after } = correction;
+        let entry = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(after.key().attributes()))
+            .update_expression("SET #cost = :cost, #estimated = :estimated, #correction = :this")
+            .expression_attribute_names("#cost", "cost")
+            .expression_attribute_names("#estimated", "estimated")
+            .expression_attribute_names("#correction", CORRECTION)
+            .expression_attribute_values(":cost", number(after.cost))
+            .expression_attribute_values(":estimated", AttributeValue::Bool(after.estimated))
+            .expression_attribute_values(":this", number(this));
+        // In their order, for each says what it changes from.
+        let entry = match this.saturating_sub(1) {
+            0 => entry.condition_expression("attribute_exists(id) AND attribute_not_exists(#correction)"),
+            last => {
+                entry.condition_expression("#correction = :last").expression_attribute_values(":last", number(last))
+            }
+        };
+        let mut items = vec![TransactWriteItem::builder().update(entry.build()?).build()];
+        for ((key, was), (_, is)) in rollups_of(before).iter().zip(rollups_of(after)) {
+            let changed = is.less(was);
+            if !changed.is_empty() {
+                items.push(TransactWriteItem::builder().update(self.add(key, changed)?).build());
+            }
+        }
+        Ok(items)
+    }
+
+    fn add(&self, key: &Key, added: impl IntoIterator<Item = (String, String)>) -> Result<Update, BuildError> {
         let mut update = Update::builder().table_name(&self.table).set_key(Some(key.attributes()));
         let mut sums = Vec::new();
-        for (place, (name, value)) in added.attributes().enumerate() {
+        for (place, (name, value)) in added.into_iter().enumerate() {
             update = update
                 .expression_attribute_names(format!("#{place}"), name)
                 .expression_attribute_values(format!(":{place}"), number(value));
@@ -306,17 +357,6 @@ impl Ledger {
             wanted = left;
         }
         Ok(items)
-    }
-}
-
-/// Why a transaction was cancelled, item by item.
-fn reasons(error: &SdkError<TransactWriteItemsError>) -> Vec<&str> {
-    match error.as_service_error() {
-        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-            cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code()).collect()
-        }
-        Some(TransactWriteItemsError::TransactionInProgressException(_)) => vec!["TransactionConflict"],
-        _ => Vec::new(),
     }
 }
 

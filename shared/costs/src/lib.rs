@@ -2,14 +2,16 @@
 //!
 //! PostgreSQL is the truth for money in flight; the DynamoDB ledger is a projection of settled attempts. The rules are
 //! pure ([`price`], [`attempt`], [`rollup`], [`range`], [`breakdown`], [`savings`], [`stats`], [`spike`], and what [`threshold`] and
-//! [`alert`] say themselves); the stores beside them are [`budget`] (PostgreSQL), [`ledger`], [`spend`] and [`usage`] (DynamoDB), [`sweep`]
+//! [`alert`] say themselves); the stores beside them are [`budget`] and [`correction`] (PostgreSQL), [`ledger`], [`spend`] and [`usage`] (DynamoDB), [`sweep`]
 //! (both), and those of thresholds and alerts (DynamoDB). [`watch`] holds costs against thresholds.
 
 pub mod alert;
 pub mod attempt;
+mod body;
 pub mod breakdown;
 pub mod budget;
 pub mod config;
+pub mod correction;
 mod dynamo;
 pub mod ledger;
 pub mod notifications;

@@ -259,6 +259,20 @@ impl Rollup {
         all.filter(|(_, number)| number != "0")
     }
 
+    /// What is to be added to `was` so that it is this one, by attribute; what does not differ is not there.
+    #[must_use]
+    pub fn less(&self, was: &Self) -> Vec<(String, String)> {
+        let mut change: BTreeMap<String, Decimal> = BTreeMap::new();
+        let read = |(name, number): (String, String)| Some((name, decimal(&number)?));
+        for (name, number) in self.attributes().filter_map(read) {
+            *change.entry(name).or_default() += number;
+        }
+        for (name, number) in was.attributes().filter_map(read) {
+            *change.entry(name).or_default() -= number;
+        }
+        change.into_iter().filter(|(_, n)| !n.is_zero()).map(|(name, n)| (name, n.normalize().to_string())).collect()
+    }
+
     /// Reads an item, or a part of its attributes.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What a crash left behind is brought to its end here, by a schedule.
 //!
-//! Two things can be left: a call whose process died before it was settled (its reservation runs out), and a settled
-//! attempt that did not get into the ledger. Both are found in PostgreSQL and are safe to do again.
+//! Three things can be left: a call whose process died before it was settled (its reservation runs out), and a settled
+//! attempt, or the correction of one, that did not get into the ledger. All are found in PostgreSQL and are safe to do again.
 
 use futures_util::{StreamExt, stream};
 use huntaze_domain::money::Usd;
@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::ledger::{Ledger, LedgerEntry, LedgerError};
+use crate::ledger::{Ledger, LedgerCorrection, LedgerEntry, LedgerError};
 use crate::price::Catalogue;
 
 const SETTLE_EXPIRED: &str = "SELECT * FROM orchestrator.settle_expired($1)";
@@ -20,6 +20,9 @@ const SETTLE_UNSENT: &str = "SELECT orchestrator.settle_unsent()";
 const PURGE_WITHDRAWN: &str = include_str!("../sql/purge_withdrawn.sql");
 const END_ABANDONED: &str = include_str!("../sql/end_abandoned.sql");
 const UNPROJECTED: &str = include_str!("../sql/unprojected.sql");
+const UNPROJECTED_CORRECTIONS: &str = include_str!("../sql/unprojected_corrections.sql");
+const MARK_CORRECTED: &str =
+    "UPDATE orchestrator.corrections SET projected_at = now() WHERE attempt_id = $1 AND number = $2";
 const MARK_PROJECTED: &str = "UPDATE orchestrator.attempts SET projected_at = now() WHERE id = ANY($1)";
 /// DynamoDB answers for at most 100 keys at once.
 const PAGE: i64 = 100;
@@ -155,6 +158,41 @@ pub async fn project_missing(
         let ids: Vec<&str> = projected.iter().map(|entry| entry.id.as_str()).collect();
         database.query(MARK_PROJECTED, &[(&ids, Type::TEXT_ARRAY)]).await?;
     }
+}
+
+/// Brings the ledger up to the corrections, one after the other. Gives how many are in it now, and how many could not be
+/// written; the next sweep tries these again.
+///
+/// # Errors
+/// [`SweepError`] if PostgreSQL is away, or holds what it should not.
+pub async fn project_corrections(
+    database: &Database,
+    ledger: &Ledger,
+    catalogue: &Catalogue,
+) -> Result<(u64, u64), SweepError> {
+    let (mut written, mut failed) = (0, 0);
+    for row in database.query(UNPROJECTED_CORRECTIONS, &[(&PAGE, Type::INT8)]).await? {
+        let (correction, number) = (correction(&row, catalogue)?, row.get::<_, i16>("number"));
+        let id = correction.after.id.as_str();
+        if let Err(error) = ledger.correct(&correction).await {
+            failed += 1;
+            tracing::error!(%error, attempt = id, "a correction could not be written");
+            continue;
+        }
+        written += 1;
+        database.query(MARK_CORRECTED, &[(&id, Type::TEXT), (&number, Type::INT2)]).await?;
+    }
+    Ok((written, failed))
+}
+
+fn correction(row: &Row, catalogue: &Catalogue) -> Result<LedgerCorrection, SweepError> {
+    let after = LedgerEntry { estimated: false, ..entry(row, catalogue)? };
+    let unreadable = || SweepError::Row(after.id.clone());
+    let number = u16::try_from(row.get::<_, i16>("number")).map_err(|_| unreadable())?;
+    let cost = Usd::try_from(row.get::<_, Decimal>("cost_before")).map_err(|_| unreadable())?;
+    // Only what was booked at its bound is ever corrected, so until its first correction it was an estimate.
+    let before = LedgerEntry { cost, estimated: number == 1, ..after.clone() };
+    Ok(LedgerCorrection { number, before, after })
 }
 
 async fn write(ledger: &Ledger, entry: LedgerEntry) -> (LedgerEntry, Result<(), LedgerError>) {

@@ -8,22 +8,19 @@ mod store;
 
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
-use huntaze_domain::json::{Fields, parse_object};
+use huntaze_domain::json::Fields;
 use huntaze_domain::money::Usd;
 use huntaze_domain::notification::{Channel, Severity};
 use huntaze_domain::provider::Provider;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub use self::store::{CreateError, MAX_THRESHOLDS, Thresholds};
+use crate::body::{AMOUNT, amount, parse, provider, user_id};
 use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
 
-/// An amount of more dollars is a slip of the keyboard.
-const MAX_DOLLARS: f64 = 1_000_000.0;
-/// What is said of an amount that is none.
-pub(crate) const AMOUNT: &str = "dollars: at least 10^-12, at most 1000000";
 const KIND: &str = "one of `hourly`, `daily`, `monthly`, `per_request`";
 const CHANNEL: &str = "one of `email`, `slack`, `sns`, `in_app`";
 const CHANNELS: &str = "a list of 1 to 4 of `email`, `slack`, `sns`, `in_app`";
@@ -263,14 +260,10 @@ impl NewThreshold {
             let severity = fields.required("severity", SEVERITY, |v| v.as_str().and_then(Severity::from_name));
             let channels = fields.required("notificationChannels", CHANNELS, Value::as_array);
             let channels = channels.and_then(|list| read_channels(list, fields));
-            let provider = fields.optional("provider", "one of `azure`, `openai`, `all`", |v| match v.as_str()? {
-                ALL_PROVIDERS => Some(None),
-                name => Provider::from_name(name).map(Some),
-            });
             Some(Self {
                 user_id: user_id(fields),
                 enabled: fields.optional("enabled", "true or false", Value::as_bool).unwrap_or(true),
-                provider: provider.flatten(),
+                provider: provider(fields),
                 kind: kind?,
                 amount: amount?,
                 severity: severity?,
@@ -326,26 +319,6 @@ impl ThresholdChange {
         }
         Ok(change)
     }
-}
-
-/// Reads the fields of a body; what was read counts if nothing is wrong with any.
-pub(crate) fn parse<T>(body: &[u8], read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Vec<FieldFault>> {
-    let map: Map<String, Value> = parse_object(body)?;
-    let mut faults = Vec::new();
-    match read(&mut Fields::new(&map, "", &mut faults)) {
-        Some(value) if faults.is_empty() => Ok(value),
-        _ => Err(faults),
-    }
-}
-
-/// A positive amount, rounded down to what is exact.
-pub(crate) fn amount(value: &Value) -> Option<Usd> {
-    let dollars = value.as_f64().filter(|dollars| *dollars > 0.0 && *dollars <= MAX_DOLLARS)?;
-    Usd::limit_from_json_number(dollars).ok().filter(|amount| *amount > Usd::ZERO)
-}
-
-pub(crate) fn user_id(fields: &mut Fields<'_>) -> Option<UserId> {
-    fields.optional("userId", "a user id", |v| v.as_str().and_then(|text| UserId::parse(text).ok()))
 }
 
 /// The channels, each once. A place in the list is a place in what is read, so that a fault can name it.

@@ -135,6 +135,12 @@ impl<'a> Fields<'a> {
         add(self.faults, &pointer, detail);
     }
 
+    /// Whether the field is there, also as `null`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
     /// The field read by `read`; a value that it does not take is a fault. `None` if absent or faulty.
     pub fn optional<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         let value = self.map.get(name).filter(|value| !value.is_null())?;

@@ -14,7 +14,7 @@ use lambda_http::request::RequestContext;
 use lambda_http::tower::util::MapRequest;
 use lambda_http::{Adapter, Body, Error, LambdaEvent, Request, RequestExt, Response, service_fn};
 use lambda_runtime::Runtime;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -180,6 +180,13 @@ impl Call {
         }
     }
 
+    /// The body of a successful answer.
+    #[must_use]
+    pub fn envelope(&self, data: Value) -> Value {
+        let metadata = json!({"timestamp": self.now, "requestId": self.request_id, "traceId": self.trace.id()});
+        json!({"success": true, "data": data, "metadata": metadata})
+    }
+
     /// Who asks.
     ///
     /// # Errors
@@ -201,7 +208,7 @@ impl Call {
     pub fn owner(&self, principal: &Principal) -> Result<UserId, Problem> {
         let named = self.parameter("userId")?.map(UserId::parse).transpose();
         let named = named.map_err(|e| Problem::invalid_field("userId", e.to_string()))?;
-        principal.acting_for(named.as_ref()).cloned().map_err(|e| Problem::forbidden(e.to_string()))
+        Ok(principal.acting_for(named.as_ref())?.clone())
     }
 
     /// The same where an administrator who names nobody asks about everyone: `None`.

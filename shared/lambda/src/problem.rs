@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use huntaze_domain::error::{ErrorCode, FieldFault};
+use huntaze_domain::principal::{Forbidden, NotAdmin};
 use serde_json::{Map, Value, json};
 
 /// An error answer. Its detail is for the caller: causes are logged, not told.
@@ -137,5 +138,17 @@ impl Problem {
             members.extend(self.extra.clone());
         }
         body
+    }
+}
+
+impl From<Forbidden> for Problem {
+    fn from(error: Forbidden) -> Self {
+        Self::forbidden(error.to_string())
+    }
+}
+
+impl From<NotAdmin> for Problem {
+    fn from(error: NotAdmin) -> Self {
+        Self::forbidden(error.to_string())
     }
 }

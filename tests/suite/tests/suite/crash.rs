@@ -2,26 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use huntaze_tests::{App, Proxy, Request, Session};
 use huntaze_world::{Fault, Provider};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::{STATUS, brief, campaign, entries_and_rollups, rollups_of, status_of, summed, text, usd};
+use crate::support::{STATUS, brief, campaign, entries_and_rollups, rollups_of, run_out, status_of, summed, text, usd};
 
 const BOUND: Duration = Duration::from_secs(30);
 
 async fn only_workflow(app: &App) -> Result<String> {
     Ok(text(&app.stores.row("SELECT id FROM orchestrator.workflows", &[]).await?["id"]).to_owned())
-}
-
-/// Time passes: every reservation that is held has run out.
-async fn run_out(app: &App) -> Result<()> {
-    let expired =
-        "UPDATE orchestrator.reservations SET expires_at = now() - interval '1 second' WHERE settled_at IS NULL";
-    ensure!(app.stores.execute(expired, &[]).await? > 0, "nothing is held");
-    Ok(())
 }
 
 /// An app whose functions reach PostgreSQL through a proxy.

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests unwrap fails the test")]
 
 mod alerts;
+mod budgets;
+mod corrections;
 mod costs;
 mod crash;
 mod drift;

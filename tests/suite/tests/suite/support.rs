@@ -1,15 +1,17 @@
 //! What the tests say often.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use huntaze_costs::price::Catalogue;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
-use huntaze_tests::{Request, Session, now};
+use huntaze_tests::{App, Request, Session, now};
 use serde_json::{Value, json};
 
 pub(crate) const HYBRID: &str = "/api/v2/campaigns/hybrid";
 pub(crate) const STATUS: &str = "/api/v2/campaigns/status";
 pub(crate) const ALERTS: &str = "/api/v2/costs/alerts";
+pub(crate) const BUDGETS: &str = "/api/v2/costs/budgets";
+pub(crate) const CORRECTIONS: &str = "/api/admin/ledger/corrections";
 pub(crate) const THRESHOLDS: &str = "/api/v2/costs/thresholds";
 pub(crate) const BREAKDOWN: &str = "/api/v2/costs/breakdown";
 pub(crate) const STATS: &str = "/api/v2/costs/stats";
@@ -18,6 +20,24 @@ pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
 /// A brief whose theme names the test, so that its calls can be told from others.
 pub(crate) fn brief(kind: &str, platforms: &[&str]) -> Value {
     json!({"type": kind, "platforms": platforms, "data": {"theme": "summer nights", "tone": "warm"}})
+}
+
+/// As a user.
+pub(crate) fn user(request: Request, id: &str) -> Request {
+    request.bearer(&Session::user(id).v4())
+}
+
+/// As an administrator.
+pub(crate) fn admin(request: Request) -> Request {
+    request.bearer(&Session::admin("root").v4())
+}
+
+/// Time passes: every reservation that is held has run out.
+pub(crate) async fn run_out(app: &App) -> Result<()> {
+    let expired =
+        "UPDATE orchestrator.reservations SET expires_at = now() - interval '1 second' WHERE settled_at IS NULL";
+    ensure!(app.stores.execute(expired, &[]).await? > 0, "nothing is held");
+    Ok(())
 }
 
 /// A campaign request of a user.

@@ -3,21 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use huntaze_tests::{App, Request, Session};
+use huntaze_tests::{App, Request};
 use serde_json::{Value, json};
 
-use crate::support::{STATS, THRESHOLDS, brief, campaign, faults, text};
+use crate::support::{STATS, THRESHOLDS, admin, brief, campaign, faults, text, user};
 
 fn body() -> Value {
     json!({"type": "daily", "threshold": 2.5, "severity": "critical", "notificationChannels": ["in_app"]})
-}
-
-fn user(request: Request, id: &str) -> Request {
-    request.bearer(&Session::user(id).v4())
-}
-
-fn admin(request: Request) -> Request {
-    request.bearer(&Session::admin("root").v4())
 }
 
 /// Names, amounts and whether they are defaults, in order of their names.
