@@ -120,7 +120,7 @@ impl BudgetChange {
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
         parse(body, |fields| {
-            let user_named = fields.has("userId");
+            let user_named = fields.optional("userId", "", |_| Some(())).is_some();
             let user = user_id(fields);
             let owner = fields.required("scope", "one of `user`, `global`", |v| match v.as_str()? {
                 "user" => Some(user.map(Owner::User)),
@@ -367,13 +367,14 @@ pub async fn set(
     Ok(())
 }
 
-/// How much of the fullest budget of each scope is spent or reserved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How much of the fullest budget of each scope is spent or reserved, in per cent with two decimals: for people and metrics,
+/// nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Utilisation {
-    /// Of users' budgets, in per cent; absent where there is none.
-    pub user: Option<Decimal>,
+    /// Of users' budgets; absent where there is none.
+    pub user: Option<f64>,
     /// Of everybody's.
-    pub global: Option<Decimal>,
+    pub global: Option<f64>,
 }
 
 /// How full the fullest budgets are in the periods of `now`. A budget of nothing is full.
@@ -410,6 +411,7 @@ mod tests {
             |body| -> Vec<_> { read(body).expect_err("faulty").into_iter().map(|fault| fault.pointer).collect() };
         assert_eq!(pointers(json!({})), ["/scope", "/period", "/limit"]);
         assert_eq!(pointers(json!({"scope": "user", "period": "day", "limit": 1})), ["/userId"]);
+        assert_eq!(pointers(json!({"scope": "user", "userId": null, "period": "day", "limit": 1})), ["/userId"]);
         assert_eq!(pointers(json!({"scope": "global", "userId": "ana", "period": "day", "limit": 1})), ["/userId"]);
         let odd = json!({"scope": "all", "userId": "", "period": "week", "provider": "aws", "limit": -1});
         assert_eq!(pointers(odd), ["/userId", "/scope", "/period", "/provider", "/limit"]);

@@ -31,6 +31,7 @@ const PROVIDER_COST: Metric = metric(COSTS, "AIProviderCost", "None");
 const PROVIDER_TOKENS: Metric = metric(COSTS, "AITokenUsage", "Count");
 const PROVIDER_DURATION: Metric = metric(COSTS, "AIRequestDuration", "Milliseconds");
 const COST_ALERTS: Metric = metric(ALERTS, "CostAlerts", "Count");
+const BUDGET_UTILISATION: Metric = metric(BUDGETS, "BudgetUtilisation", "Percent");
 const REQUESTS: Metric = metric(ORCHESTRATOR, "Requests", "Count");
 const ERRORS: Metric = metric(ORCHESTRATOR, "Errors", "Count");
 const DURATION: Metric = metric(ORCHESTRATOR, "RequestDuration", "Milliseconds");
@@ -45,6 +46,7 @@ pub const CATALOGUE: &[Metric] = &[
     PROVIDER_TOKENS,
     PROVIDER_DURATION,
     COST_ALERTS,
+    BUDGET_UTILISATION,
     REQUESTS,
     ERRORS,
     DURATION,
@@ -58,6 +60,7 @@ pub const CATALOGUE: &[Metric] = &[
 type Family = (&'static str, &'static str);
 const COSTS: Family = ("Huntaze/AI/Costs", "Provider");
 const ALERTS: Family = ("Huntaze/AI/Costs", "Severity");
+const BUDGETS: Family = ("Huntaze/AI/Costs", "Scope");
 const ORCHESTRATOR: Family = ("Huntaze/Orchestrator", "Function");
 
 const fn metric((namespace, dimension): Family, name: &'static str, unit: &'static str) -> Metric {
@@ -112,6 +115,11 @@ pub fn fallbacks(origin: &Origin<'_>, count: u64) {
 /// Emits that an alert fired. Once for each alert, by whoever fired it.
 pub fn cost_alert(severity: Severity, kind: &str, at: Timestamp, trace: &str) {
     write(&line(ALERTS, severity.as_str(), at, &[(COST_ALERTS, json!(1))], &[("Type", kind), ("trace", trace)]));
+}
+
+/// Emits how much of the fullest budget of a scope (`user`, `global`) is spent or reserved, in per cent.
+pub fn budget_utilisation(scope: &str, percent: f64, at: Timestamp, trace: &str) {
+    write(&line(BUDGETS, scope, at, &[(BUDGET_UTILISATION, json!(percent))], &[("trace", trace)]));
 }
 
 /// How many records of a batch ended how; the rest was not due yet.

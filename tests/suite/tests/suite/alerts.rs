@@ -19,24 +19,16 @@ use huntaze_domain::money::Usd;
 use huntaze_domain::notification::Notification;
 use huntaze_domain::provider::{Provider, TokenUsage};
 use huntaze_lambda::clients::{self, Aws};
-use huntaze_tests::{App, Function, Request, Session, eventually, now};
+use huntaze_tests::{App, Function, Request, eventually, now};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
-use crate::support::{ALERTS, THRESHOLDS, brief, campaign, entries_and_rollups, faults, text, usd};
+use crate::support::{ALERTS, THRESHOLDS, admin, brief, campaign, entries_and_rollups, faults, text, usd, user};
 
 const BOUND: Duration = Duration::from_secs(60);
 const CHECK: &str = "cost-threshold-check";
-
-fn user(request: Request, id: &str) -> Request {
-    request.bearer(&Session::user(id).v4())
-}
-
-fn admin(request: Request) -> Request {
-    request.bearer(&Session::admin("root").v4())
-}
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -540,7 +532,10 @@ async fn what_could_not_be_told_is_told_by_the_scheduled_check() -> Result<()> {
     assert_eq!(check(&scheduled).await?["toldAgain"], 0);
     app.stores.set_alert_attribute(id, "acknowledged", &json!({"BOOL": false})).await?;
     let done = check(&scheduled).await?;
-    assert_eq!(done, json!({"users": 1, "fired": 0, "toldAgain": 1, "failed": 0}));
+    assert_eq!(
+        done,
+        json!({"users": 1, "fired": 0, "toldAgain": 1, "failed": 0, "fullestBudgets": {"user": null, "global": null}})
+    );
     let messages = app.stores.take_notifications().await?;
     assert_eq!((messages.len(), text(&messages[0]["id"])), (1, id));
     assert_eq!(check(&scheduled).await?["toldAgain"], 0);
@@ -556,7 +551,10 @@ async fn what_a_killed_process_left_is_fired_by_the_scheduled_check() -> Result<
     set_threshold(&app, user(Request::post(THRESHOLDS), "ana"), threshold("monthly", 0.0001)).await?;
     assert!(stored(&app).await?.is_empty());
     let scheduled = app.function(CHECK)?;
-    assert_eq!(check(&scheduled).await?, json!({"users": 1, "fired": 1, "toldAgain": 0, "failed": 0}));
+    assert_eq!(
+        check(&scheduled).await?,
+        json!({"users": 1, "fired": 1, "toldAgain": 0, "failed": 0, "fullestBudgets": {"user": null, "global": null}})
+    );
     assert_eq!(check(&scheduled).await?["fired"], 0);
     let counted = scheduled.stdout().lines().filter(|line| line.contains("\"CostAlerts\":1")).count();
     assert_eq!((counted, app.stores.take_notifications().await?.len()), (1, 1));

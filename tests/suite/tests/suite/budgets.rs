@@ -434,3 +434,28 @@ async fn a_budget_is_set_by_many_at_once_without_harm() -> Result<()> {
     assert_eq!(app.stores.row(even, &[]).await?, json!({"even": true}));
     Ok(())
 }
+
+#[tokio::test]
+async fn how_full_budgets_are_is_measured() -> Result<()> {
+    let app = App::start().await?;
+    let (hybrid, budgets) = (app.function("campaigns-hybrid")?, app.function("costs-budgets")?);
+    let check = app.function("cost-threshold-check")?;
+    let measured = async || -> Result<Value> { Ok(check.invoke(&json!({}), BOUND).await?["fullestBudgets"].take()) };
+    assert_eq!(measured().await?, json!({"user": null, "global": null}));
+    assert!(!check.stdout().contains("BudgetUtilisation"));
+
+    let answer = hybrid.http(campaign("ana", &plan())).await?;
+    let cost = usd(&answer.body["data"]["detailedCosts"]["totalCost"]);
+    set(&budgets, of_ana(json!((cost + cost).to_json_number()))).await?;
+    set(&budgets, json!({"scope": "user", "userId": "bob", "period": "day", "limit": 1})).await?;
+    set(&budgets, json!({"scope": "global", "period": "day", "limit": 0})).await?;
+    assert_eq!(measured().await?, json!({"user": 50.0, "global": 100.0}));
+    let stdout = check.stdout();
+    let lines = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let emitted: Vec<_> = lines
+        .filter(|line| line["BudgetUtilisation"].is_number())
+        .map(|line| format!("{} {}", text(&line["Scope"]), line["BudgetUtilisation"]))
+        .collect();
+    assert_eq!(emitted, ["user 50.0", "global 100.0"]);
+    Ok(())
+}

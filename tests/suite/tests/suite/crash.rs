@@ -92,7 +92,7 @@ async fn a_crash_between_settlement_and_projection_leaves_a_ledger_that_the_swee
     assert_eq!(view["status"], "completed");
     assert_eq!(app.stores.cost_items().await?.len(), 0);
     let swept = app.function("ledger-sweeper")?.invoke(&json!({}), BOUND).await?;
-    assert_eq!(swept, json!({"ended": 0, "settled": 0, "found": 0, "written": 1, "failed": 0}));
+    assert_eq!(swept, json!({"ended": 0, "settled": 0, "corrected": 0, "found": 0, "written": 1, "failed": 0}));
     let (entries, rollups) = entries_and_rollups(app.stores.cost_items().await?);
     assert_eq!((entries.len(), rollups.len()), (1, 6));
     assert_eq!(usd(&entries[0]["cost"]), usd(&view["cost"]["total"]));

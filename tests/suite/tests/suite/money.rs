@@ -154,7 +154,7 @@ async fn design_projecting_twice_changes_nothing() -> Result<()> {
     for _ in 0..3 {
         app.stores.execute("UPDATE orchestrator.attempts SET projected_at = NULL", &[]).await?;
         let swept = sweeper.invoke(&json!({}), std::time::Duration::from_secs(30)).await?;
-        assert_eq!(swept, json!({"ended": 0, "settled": 0, "found": 1, "written": 0, "failed": 0}));
+        assert_eq!(swept, json!({"ended": 0, "settled": 0, "corrected": 0, "found": 1, "written": 0, "failed": 0}));
     }
     let items = |items: Vec<_>| sorted(items.into_iter().map(Value::Object).collect());
     assert_eq!(items(app.stores.cost_items().await?), items(before));
