@@ -15,7 +15,8 @@ _PATIENCE_SECONDS = 60
 class Costs(unittest.TestCase):
     def test_a_threshold_of_a_cent_and_a_campaign_raise_an_alert_that_is_there(self):
         section = re.search(r"^## Costs\n(.*?)^## ", _README.read_text(), re.MULTILINE | re.DOTALL)
-        raising, seeing, told, reading = re.findall(r"^```sh\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
+        blocks = re.findall(r"^```sh\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
+        raising, seeing, told, reading, _, budgets = blocks
         threshold, campaign = _answers(_run(raising))
         self.assertEqual((threshold["success"], threshold["data"]["threshold"]), (True, 0.01), threshold)
         self.assertGreater(campaign["data"]["detailedCosts"]["totalCost"], 0.01)
@@ -41,6 +42,11 @@ class Costs(unittest.TestCase):
         self.assertGreaterEqual(breakdown["data"]["totalCost"], spent)
         self.assertTrue(table.startswith("date,provider,model,requestType,"), table)
         self.assertIn("campaign_execution", table)
+
+        budget, refused, own, lifted = _answers(_run(budgets))
+        self.assertEqual((refused["code"], refused["limit"]["name"]), ("cost_limit_exceeded", "user_day_budget"), refused)
+        self.assertEqual(own["data"]["budgets"], [budget["data"]])
+        self.assertIsNone(lifted["data"]["limit"])
 
     def await_(self, done, what: str):
         deadline = time.monotonic() + _PATIENCE_SECONDS

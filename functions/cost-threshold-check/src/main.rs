@@ -20,7 +20,7 @@ struct App {
 
 impl Task for App {
     async fn run(&self, invocation: Invocation) -> anyhow::Result<Value> {
-        let Invocation { now, deadline, trace } = invocation;
+        let Invocation { now, deadline, trace, .. } = invocation;
         let told = |alert: &Alert| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace.id());
         let both = async { tokio::join!(self.watch.patrol(now, told), budget::utilisation(&self.database, now)) };
         let (done, utilisation) = timeout_at(deadline, both).await.context("the check ran out of time")?;

@@ -1,10 +1,7 @@
 //! The contract's shape. Dollars become JSON numbers here.
 
-use std::num::NonZeroU64;
-
 use huntaze_costs::breakdown::Breakdown;
 use huntaze_costs::range::Range;
-use huntaze_costs::rollup::Figures;
 use huntaze_costs::savings::Potential;
 use huntaze_domain::ids::UserId;
 use huntaze_domain::money::Usd;
@@ -12,12 +9,12 @@ use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
 pub(crate) fn breakdown(range: &Range, breakdown: &Breakdown, potential: &Potential) -> Value {
-    let providers = breakdown.providers.iter().map(|(provider, of_it)| (provider.as_str().to_owned(), figures(of_it)));
-    let models = breakdown
-        .models
-        .iter()
-        .map(|((provider, model), of_it)| with(json!({"provider": provider.as_str(), "model": model}), figures(of_it)));
-    let request_types = breakdown.request_types.iter().map(|(kind, of_it)| with(json!({"type": kind}), figures(of_it)));
+    let providers = breakdown.providers.iter().map(|(provider, of_it)| (provider.as_str().to_owned(), of_it.to_json()));
+    let models = breakdown.models.iter().map(|((provider, model), of_it)| {
+        with(json!({"provider": provider.as_str(), "model": model}), of_it.to_json())
+    });
+    let request_types =
+        breakdown.request_types.iter().map(|(kind, of_it)| with(json!({"type": kind}), of_it.to_json()));
     let daily = breakdown.daily.iter().map(
         |(date, provider, cost)| json!({"date": date, "provider": provider.as_str(), "cost": cost.to_json_number()}),
     );
@@ -42,22 +39,6 @@ pub(crate) fn breakdown(range: &Range, breakdown: &Breakdown, potential: &Potent
 
 pub(crate) fn users(users: &[(UserId, Usd)]) -> Value {
     users.iter().map(|(user, cost)| json!({"userId": user, "cost": cost.to_json_number()})).collect()
-}
-
-fn figures(figures: &Figures) -> Value {
-    let average = NonZeroU64::new(figures.requests).map_or(Usd::ZERO, |requests| figures.cost.divided_by(requests));
-    json!({
-        "cost": figures.cost.to_json_number(),
-        "tokens": figures.usage.total(),
-        "requests": figures.requests,
-        "avgCostPerRequest": average.to_json_number(),
-        "inputTokens": figures.usage.input_tokens,
-        "cachedInputTokens": figures.usage.cached_input_tokens,
-        "outputTokens": figures.usage.output_tokens,
-        "failedRequests": figures.failed,
-        "estimatedRequests": figures.estimated,
-        "saved": figures.saved.to_json_number(),
-    })
 }
 
 fn with(mut names: Value, figures: Value) -> Value {

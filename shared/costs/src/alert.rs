@@ -476,7 +476,7 @@ pub(crate) fn whose(owner: &Owner, provider: Option<Provider>) -> String {
     provider.map_or_else(|| requests.to_owned(), |provider| format!("{requests} to {}", provider_name(provider)))
 }
 
-fn provider_name(provider: Provider) -> &'static str {
+pub(crate) fn provider_name(provider: Provider) -> &'static str {
     match provider {
         Provider::Azure => "Azure OpenAI",
         Provider::OpenAi => "OpenAI",
@@ -484,7 +484,7 @@ fn provider_name(provider: Provider) -> &'static str {
 }
 
 /// An amount for a person: exact, with two decimals at the least.
-pub(crate) fn dollars(amount: Usd) -> String {
+pub(crate) fn dollars(amount: impl std::fmt::Display) -> String {
     let text = amount.to_string();
     let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
     format!("${whole}.{decimals:0<2}")

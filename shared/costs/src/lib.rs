@@ -19,6 +19,7 @@ pub mod owner;
 pub mod period;
 pub mod price;
 pub mod range;
+pub mod report;
 pub mod rollup;
 pub mod savings;
 pub mod spend;

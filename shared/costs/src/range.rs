@@ -10,7 +10,7 @@ use crate::period::{Month, day_of};
 /// The longest range: what it takes to read grows with its days.
 pub const MAX_DAYS: i64 = 90;
 /// No costs are from before.
-const FIRST_DAY: Date = date(2000, 1, 1);
+pub(crate) const FIRST_DAY: Date = date(2000, 1, 1);
 /// Nobody asks for what comes after.
 const LAST_DAY: Date = date(2100, 12, 31);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -63,6 +63,11 @@ impl Range {
         let hour_end = floor(end);
         let end = if hour_end == end { end } else { hour_end.saturating_add(HOUR).unwrap_or(end) };
         Ok(Self { start: floor(start), end })
+    }
+
+    /// Whole days, both included; the last is not before the first.
+    pub(crate) fn of_days(first: Date, last: Date) -> Self {
+        Self { start: midnight(first), end: midnight(last.saturating_add(1.day())) }
     }
 
     /// Its first moment.
@@ -118,6 +123,11 @@ impl Range {
         let of_month = |month: Month| Days { first: first.max(month.first_day()), last: last.min(month.last_day()) };
         self.months().into_iter().map(of_month).filter(|days| days.first <= days.last).collect()
     }
+}
+
+/// A day beyond the calendar's end begins never.
+fn midnight(day: Date) -> Timestamp {
+    day.to_zoned(TimeZone::UTC).map_or(Timestamp::MAX, |midnight| midnight.timestamp())
 }
 
 fn floor(moment: Timestamp) -> Timestamp {

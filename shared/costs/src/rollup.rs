@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::AddAssign;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -23,6 +24,7 @@ use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
 use jiff::civil::Date;
 use rust_decimal::Decimal;
+use serde_json::{Value, json};
 
 use crate::ledger::LedgerEntry;
 use crate::period::Month;
@@ -109,6 +111,24 @@ impl Figures {
             cost: entry.cost,
             saved: entry.saved,
         }
+    }
+
+    /// As the contract shows them.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let average = NonZeroU64::new(self.requests).map_or(Usd::ZERO, |requests| self.cost.divided_by(requests));
+        json!({
+            "cost": self.cost.to_json_number(),
+            "tokens": self.usage.total(),
+            "requests": self.requests,
+            "avgCostPerRequest": average.to_json_number(),
+            "inputTokens": self.usage.input_tokens,
+            "cachedInputTokens": self.usage.cached_input_tokens,
+            "outputTokens": self.usage.output_tokens,
+            "failedRequests": self.failed,
+            "estimatedRequests": self.estimated,
+            "saved": self.saved.to_json_number(),
+        })
     }
 
     fn named(&self) -> [(&'static str, String); 8] {

@@ -68,7 +68,7 @@ impl Potential {
 }
 
 /// For a person: to the millionth of a dollar.
-fn readable(amount: Usd) -> Decimal {
+pub(crate) fn readable(amount: Usd) -> Decimal {
     amount.to_decimal().round_dp(6).normalize()
 }
 

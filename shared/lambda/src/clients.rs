@@ -161,10 +161,6 @@ client! {
     dynamodb, aws_sdk_dynamodb
 }
 client! {
-    /// S3.
-    s3, aws_sdk_s3
-}
-client! {
     /// Secrets Manager.
     secrets_manager, aws_sdk_secretsmanager
 }
@@ -179,6 +175,17 @@ client! {
 client! {
     /// Simple Queue Service.
     sqs, aws_sdk_sqs
+}
+
+impl Aws {
+    /// S3. At an endpoint of its own a bucket is part of the path, for nobody made a name of it there.
+    #[must_use]
+    pub fn s3(&self) -> aws_sdk_s3::Client {
+        let endpoint = self.endpoint("s3");
+        let mut config = aws_sdk_s3::config::Builder::from(&self.config).force_path_style(endpoint.is_some());
+        config.set_endpoint_url(endpoint);
+        aws_sdk_s3::Client::from_conf(config.build())
+    }
 }
 
 /// The SDK's HTTP client cannot take a TLS configuration, so this one stands in: hyper on ours.

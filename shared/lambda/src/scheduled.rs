@@ -14,6 +14,8 @@ use crate::scope::{self, Panicked};
 
 /// One invocation.
 pub struct Invocation {
+    /// What it was invoked with: the schedule's own event, or what a person sends.
+    pub event: Value,
     /// The wall clock at its start.
     pub now: Timestamp,
     /// When the service ends it, less a second to end it ourselves.
@@ -35,19 +37,20 @@ pub trait Task: Send + Sync {
 /// Those of the runtime itself.
 pub async fn serve(task: &impl Task) -> Result<(), Error> {
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
-        let context = event.context;
+        let LambdaEvent { payload, context } = event;
         let trace = scope::trace_of_lambda(context.xray_trace_id.as_deref());
         let span = scope::span(&context.request_id, &trace);
-        invoke(task, &context, &trace).instrument(span).await
+        invoke(task, payload, &context, &trace).instrument(span).await
     }))
     .await
 }
 
-async fn invoke(task: &impl Task, context: &Context, trace: &Trace) -> Result<Value, Error> {
+async fn invoke(task: &impl Task, event: Value, context: &Context, trace: &Trace) -> Result<Value, Error> {
     let (now, started) = (now(), Instant::now());
     let left = u128::from(context.deadline).saturating_sub(millis(now));
     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).saturating_sub(Duration::from_secs(1));
-    let outcome = scope::run(trace, task.run(Invocation { now, deadline: started + left, trace: trace.clone() })).await;
+    let invocation = Invocation { event, now, deadline: started + left, trace: trace.clone() };
+    let outcome = scope::run(trace, task.run(invocation)).await;
     let answer = match outcome {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use reqwest::{Client, Url};
+use reqwest::{Client, Method, Response, Url};
 use serde_json::{Map, Value, json};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -197,6 +197,42 @@ impl Aws {
             ensure!(left == 0, "items were left out: {answer}");
         }
         Ok(())
+    }
+
+    /// Calls S3, whose buckets and objects are paths.
+    async fn s3(&self, method: Method, path: &str) -> anyhow::Result<Response> {
+        let request = self.client.request(method, format!("{}/{path}", self.endpoint));
+        let response = request.header("authorization", self.authorization("s3")).send().await?;
+        let status = response.status();
+        ensure!(status.is_success(), "{path}: {status}: {}", response.text().await?);
+        Ok(response)
+    }
+
+    pub(crate) async fn create_bucket(&self, bucket: &str) -> anyhow::Result<()> {
+        self.s3(Method::PUT, bucket).await.map(drop)
+    }
+
+    /// The keys of a bucket's objects, in order.
+    pub(crate) async fn object_keys(&self, bucket: &str) -> anyhow::Result<Vec<String>> {
+        let list = self.s3(Method::GET, &format!("{bucket}?list-type=2")).await?.text().await?;
+        ensure!(!list.contains("<IsTruncated>true"), "{bucket} has more objects than a page");
+        let keys = list.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
+        Ok(keys.map(|(key, _)| key.to_owned()).collect())
+    }
+
+    /// An object's content type, and its text.
+    pub(crate) async fn object(&self, bucket: &str, key: &str) -> anyhow::Result<(String, String)> {
+        let response = self.s3(Method::GET, &format!("{bucket}/{key}")).await?;
+        let kind = response.headers().get("content-type").context("an object without a type")?.to_str()?.to_owned();
+        Ok((kind, response.text().await?))
+    }
+
+    /// Deletes a bucket with all that it has.
+    pub(crate) async fn delete_bucket(&self, bucket: &str) -> anyhow::Result<()> {
+        for key in self.object_keys(bucket).await? {
+            self.s3(Method::DELETE, &format!("{bucket}/{key}")).await?;
+        }
+        self.s3(Method::DELETE, bucket).await.map(drop)
     }
 
     /// Makes a queue and gives its URL.

@@ -48,6 +48,7 @@ struct Made {
     table: String,
     thresholds: String,
     alerts: String,
+    reports: String,
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
     notifications: Queue,
@@ -81,13 +82,14 @@ impl Stores {
         )?;
         let suffix = Uuid::new_v4().simple().to_string();
         let names = (format!("huntaze-ai-costs-{suffix}"), format!("workflows-{suffix}"), format!("limiter-{suffix}"));
-        let [thresholds, alerts, told] =
-            ["cost-thresholds", "cost-alerts", "notifications"].map(|name| format!("{name}-{suffix}"));
-        let (database, (), (), (), workflow_queue, rate_limiter_queue, notifications, number) = tokio::try_join!(
+        let [thresholds, alerts, told, reports] =
+            ["cost-thresholds", "cost-alerts", "notifications", "reports"].map(|name| format!("{name}-{suffix}"));
+        let (database, (), (), (), (), workflow_queue, rate_limiter_queue, notifications, number) = tokio::try_join!(
             clone_database(&admin_url, &suffix),
             aws.create_costs_table(&names.0),
             aws.create_thresholds_table(&thresholds),
             aws.create_alerts_table(&alerts),
+            aws.create_bucket(&reports),
             aws.create_queue(&names.1),
             aws.create_queue(&names.2),
             aws.create_queue(&told),
@@ -99,6 +101,7 @@ impl Stores {
             table: names.0,
             thresholds,
             alerts,
+            reports,
             notifications: Queue { name: told, url: notifications },
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
@@ -116,7 +119,8 @@ impl Stores {
     /// The variables by which a function finds these stores.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
-        let Made { aws, table, thresholds, alerts, workflow_queue, rate_limiter_queue, notifications, .. } = &self.made;
+        let Made { aws, table, thresholds, alerts, reports, workflow_queue, rate_limiter_queue, notifications, .. } =
+            &self.made;
         [
             ("DATABASE_URL", self.made.database_url().to_string()),
             ("REDIS_URL", self.redis_url.to_string()),
@@ -127,6 +131,7 @@ impl Stores {
             ("DYNAMODB_COSTS_TABLE", table.clone()),
             ("DYNAMODB_THRESHOLDS_TABLE", thresholds.clone()),
             ("DYNAMODB_ALERTS_TABLE", alerts.clone()),
+            ("REPORTS_S3_BUCKET", reports.clone()),
             ("SQS_NOTIFICATIONS_QUEUE", notifications.name.clone()),
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
@@ -240,6 +245,22 @@ impl Stores {
         self.made.aws.take_messages(&self.made.notifications.url).await
     }
 
+    /// The keys of what is in the bucket of reports, in order.
+    ///
+    /// # Errors
+    /// If S3 refuses.
+    pub async fn report_keys(&self) -> anyhow::Result<Vec<String>> {
+        self.made.aws.object_keys(&self.made.reports).await
+    }
+
+    /// A report's content type, and its text.
+    ///
+    /// # Errors
+    /// If there is none, or S3 refuses.
+    pub async fn report(&self, key: &str) -> anyhow::Result<(String, String)> {
+        self.made.aws.object(&self.made.reports, key).await
+    }
+
     /// A connection to the test's Redis database.
     ///
     /// # Errors
@@ -287,6 +308,7 @@ impl Made {
             self.aws.delete_table(&self.table),
             self.aws.delete_table(&self.thresholds),
             self.aws.delete_table(&self.alerts),
+            self.aws.delete_bucket(&self.reports),
             self.aws.delete_queue(&self.notifications.url),
             self.aws.delete_queue(&self.workflow_queue.url),
             self.aws.delete_queue(&self.rate_limiter_queue.url),

@@ -24,12 +24,12 @@ const MODELS: [(Provider, &str); 3] =
 const TYPES: [&str; 3] = ["content_planning", "message_generation", "campaign_execution"];
 const USERS: [&str; 3] = ["ana", "bob", "cyd"];
 
-fn at(text: &str) -> Timestamp {
+pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
 /// The `n`th entry: its user, model, type, tokens and cost differ from its neighbours', its cost in all twelve decimals.
-fn entry(n: usize, user: &str, started_at: Timestamp) -> LedgerEntry {
+pub(crate) fn entry(n: usize, user: &str, started_at: Timestamp) -> LedgerEntry {
     let (provider, model) = MODELS[n % 3];
     let tokens = 100 + (n as u64 * 7_919) % 4_000;
     let usage = TokenUsage { input_tokens: tokens, cached_input_tokens: tokens / 4, output_tokens: tokens / 3 };
@@ -61,7 +61,7 @@ fn ledger_of(app: &App) -> Result<Ledger> {
     Ok(ledger(&env, Aws::new(&env, &clients::tls(&env)?).dynamodb()))
 }
 
-async fn project(app: &App, entries: &[LedgerEntry]) -> Result<()> {
+pub(crate) async fn project(app: &App, entries: &[LedgerEntry]) -> Result<()> {
     let ledger = ledger_of(app)?;
     for entry in entries {
         ledger.project(entry).await?;
@@ -101,12 +101,12 @@ async fn ok(function: &Function, request: Request) -> Result<Value> {
     Ok(response.body)
 }
 
-fn sum<'a>(entries: impl IntoIterator<Item = &'a &'a LedgerEntry>) -> Usd {
+pub(crate) fn sum<'a>(entries: impl IntoIterator<Item = &'a &'a LedgerEntry>) -> Usd {
     entries.into_iter().map(|entry| entry.cost).sum()
 }
 
 /// Entries in groups by name.
-fn by<'a>(
+pub(crate) fn by<'a>(
     entries: &[&'a LedgerEntry],
     name: impl Fn(&LedgerEntry) -> String,
 ) -> BTreeMap<String, Vec<&'a LedgerEntry>> {
@@ -531,7 +531,7 @@ async fn what_was_spent_is_one_read_and_everyones_months_are_eight() -> Result<(
 }
 
 /// The roll-ups of entries as they stand when all are projected, as items of the table.
-fn rolled_up(entries: &[LedgerEntry]) -> Vec<Map<String, Value>> {
+pub(crate) fn rolled_up(entries: &[LedgerEntry]) -> Vec<Map<String, Value>> {
     let mut sums: BTreeMap<Key, Rollup> = BTreeMap::new();
     for (key, rollup) in entries.iter().flat_map(rollups_of) {
         *sums.entry(key).or_default() += &rollup;
@@ -562,7 +562,7 @@ fn over_90_days(count: usize) -> Vec<LedgerEntry> {
 }
 
 /// A letter that brings the id of the `n`th entry into a shard.
-fn shard_letter(n: usize, shard: usize) -> char {
+pub(crate) fn shard_letter(n: usize, shard: usize) -> char {
     let of = |letter: char| format!("wf_{n}_{letter}.1").bytes().map(usize::from).sum::<usize>() % 8;
     ('a'..='h').find(|letter| of(*letter) == shard).unwrap()
 }

@@ -26,6 +26,8 @@ pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
     ("campaigns-status", "list", 200),
     ("campaigns-status", "no_session", 401),
     ("campaigns-status", "unknown_workflow", 404),
+    ("cost-daily-report", "earlier_day", 0),
+    ("cost-daily-report", "schedule", 0),
     ("cost-threshold-check", "schedule", 0),
     ("costs-alerts", "another_users_id", 403),
     ("costs-alerts", "bad_severity", 400),

@@ -23,6 +23,7 @@ mod notify;
 mod observe;
 mod prepared;
 mod queue;
+mod report;
 mod status;
 mod support;
 mod thresholds;
