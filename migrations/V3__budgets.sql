@@ -2,8 +2,8 @@
 --
 -- A transaction that touches counters has to take its locks in one order and to see what was committed until then, so it is
 -- a function: one statement of the client, each statement inside with a snapshot of its own (ADR 0010). The order of locks,
--- in every function here: the table `budgets` (shared; whoever sets a budget takes it alone), attempts, reservations,
--- workflows, counters; rows of one table by their key.
+-- in every function here: the table `budgets` (shared; whoever sets a budget takes it alone), attempts, workflows,
+-- reservations, counters; rows of one table by their key.
 
 CREATE TABLE orchestrator.budgets (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
