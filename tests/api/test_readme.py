@@ -44,7 +44,9 @@ class Costs(unittest.TestCase):
         self.assertIn("campaign_execution", table)
 
         budget, refused, own, lifted = _answers(_run(budgets))
-        self.assertEqual((refused["code"], refused["limit"]["name"]), ("cost_limit_exceeded", "user_day_budget"), refused)
+        self.assertEqual(
+            (refused["code"], refused["limit"]["name"]), ("cost_limit_exceeded", "user_day_budget"), refused
+        )
         self.assertEqual(own["data"]["budgets"], [budget["data"]])
         self.assertIsNone(lifted["data"]["limit"])
 
