@@ -74,8 +74,9 @@ impl App {
         let alerts = &self.watch.alerts;
         let unknown = || Problem::new(ErrorCode::NotFound, "there is no such alert");
         let found = alerts.get(&id).await.map_err(|e| Problem::internal(&e))?.ok_or_else(unknown)?;
+        // An alert's id can be guessed, and that it is there says what somebody else has spent.
         if found.owner.user() != Some(&principal.user_id) && !principal.is_admin() {
-            return Err(Problem::forbidden("this alert belongs to another user, or to the operators"));
+            return Err(unknown());
         }
         let changed = alerts.acknowledge(&id, acknowledged, &principal.user_id, call.now).await;
         Ok(changed.map_err(|e| Problem::internal(&e))?.ok_or_else(unknown)?.to_json())

@@ -30,6 +30,7 @@ use huntaze_domain::ids::UserId;
 use huntaze_domain::money::Usd;
 use huntaze_domain::notification::{Channel, Fact, Notification, Severity};
 use huntaze_domain::provider::Provider;
+use huntaze_domain::text::lines;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -49,7 +50,7 @@ const KIND: &str = "one of `daily_threshold`, `monthly_threshold`, `hourly_thres
                     `spike_detection`, `budget_exceeded`";
 /// The longest message, in characters.
 const MAX_MESSAGE: usize = 500;
-const MESSAGE: &str = "a text of 1 to 500 characters";
+const MESSAGE: &str = "a text of 1 to 500 characters, none of them a control character";
 
 /// What an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -386,8 +387,12 @@ impl Alert {
             ("Provider", provider.to_owned()),
         ];
         let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
+        // Where operators are told of a user's costs, they are told whose.
+        let user = self.owner.user().map(|user| fact("User", user.to_string())).into_iter();
         let contributors = self.contributors.iter();
-        let contributors = contributors.map(|one| fact(&format!("From {} {}", one.kind, one.name), dollars(one.cost)));
+        // A name is the user's own or the operator's, and as long as they like.
+        let contributors =
+            contributors.map(|one| fact("From", format!("{} {}: {}", one.kind, one.name, dollars(one.cost))));
         Notification {
             id: self.id.clone(),
             kind: "cost_alert".to_owned(),
@@ -396,7 +401,7 @@ impl Alert {
             channels: self.channels.clone(),
             title: self.kind.title().to_owned(),
             text: self.message.clone(),
-            facts: figures.map(|(name, value)| fact(name, value)).into_iter().chain(contributors).collect(),
+            facts: user.chain(figures.map(|(name, value)| fact(name, value))).chain(contributors).collect(),
             link: None,
             timestamp: self.timestamp,
         }
@@ -427,8 +432,10 @@ impl NewAlert {
         parse(body, |fields| {
             let kind = fields.required("type", KIND, |v| v.as_str().and_then(AlertKind::from_name));
             let threshold = fields.required("threshold", AMOUNT, amount);
+            // As people write it, and as it can be told over every channel.
             let message = fields.required("message", MESSAGE, |v| {
-                v.as_str().filter(|text| (1..=MAX_MESSAGE).contains(&text.chars().count()))
+                let text = v.as_str()?.replace("\r\n", "\n").replace('\r', "\n");
+                lines(&text, MAX_MESSAGE).map(str::to_owned)
             });
             let severity = fields.optional("severity", SEVERITY, |v| v.as_str().and_then(Severity::from_name));
             Some(Self {
@@ -436,7 +443,7 @@ impl NewAlert {
                 severity: severity.unwrap_or(Severity::Warning),
                 kind: kind?,
                 threshold: threshold?,
-                message: message?.to_owned(),
+                message: message?,
             })
         })
     }

@@ -198,8 +198,8 @@ impl Budget {
 /// A budget that refused a call: its upper bound passes what was left.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the {whose} {period} budget{at} of ${limit} leaves ${left}, the call may cost up to ${needed}; it resets at {resets}",
-    whose = scope(&self.owner), period = self.period.as_str(), at = self.at(), left = self.available(), resets = self.resets_at()
+    "the {whose} {period} budget{at} of ${limit} has no room for a call that may cost up to ${needed}; it resets at {resets}",
+    whose = scope(&self.owner), period = self.period.as_str(), at = self.at(), resets = self.resets_at()
 )]
 pub struct Refusal {
     /// Whose spending it limits.
@@ -271,20 +271,24 @@ impl Refusal {
         self.period.end(self.starts_on)
     }
 
-    /// The limit that was met, for the answer: its name, its value, what is left of it, what would be needed (in dollars),
-    /// and when it resets.
+    /// The limit that was met, for the answer: its name, its value, what would be needed (in dollars), and when it resets. Of a
+    /// user's own also what is left of it; what everybody has spent is for administrators, who ask elsewhere.
     #[must_use]
     pub fn limit(&self) -> Value {
-        json!({
+        let mut limit = json!({
             "name": format!("{}_{}_budget", scope(&self.owner), self.period.as_str()),
             "value": self.limit.to_json_number(),
             "provider": self.provider.map_or(ALL_PROVIDERS, Provider::as_str),
-            "spent": self.spent.to_json_number(),
-            "reserved": self.reserved.to_json_number(),
-            "available": self.available().to_json_number(),
             "needed": self.needed.to_json_number(),
             "resetsAt": self.resets_at(),
-        })
+        });
+        if self.owner.user().is_some() {
+            for (name, amount) in [("spent", self.spent), ("reserved", self.reserved), ("available", self.available())]
+            {
+                limit[name] = amount.to_json_number().into();
+            }
+        }
+        limit
     }
 }
 
@@ -434,10 +438,15 @@ mod tests {
         .unwrap();
         assert_eq!(
             refusal.to_string(),
-            "the user day budget of $5 leaves $0.05, the call may cost up to $0.06; it resets at 2026-11-23T00:00:00Z"
+            "the user day budget of $5 has no room for a call that may cost up to $0.06; it resets at 2026-11-23T00:00:00Z"
         );
         let limit = refusal.limit();
         assert_eq!((&limit["name"], &limit["value"]), (&json!("user_day_budget"), &json!(5.0)));
         assert_eq!(limit["resetsAt"], "2026-11-23T00:00:00Z");
+        assert_eq!((&limit["spent"], &limit["available"]), (&json!(4.9), &json!(0.05)));
+        let everybodys = Refusal { owner: Owner::Everyone, ..refusal }.limit();
+        for amount in ["spent", "reserved", "available"] {
+            assert!(everybodys.get(amount).is_none(), "{everybodys}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! After a request only what it could have crossed is looked at: the enabled thresholds of its user and of everyone that count its
 //! providers. They and the roll-ups of its periods are read side by side, three reads by their keys, whatever is stored. The totals
 //! have other requests' costs in them too, and that is right: of requests that cross a threshold together, the one that is
-//! projected last sees it crossed. What fails here is found by the schedule's check ([`Watch::patrol`]).
+//! projected last sees it crossed. What fails here is found by the schedule's check ([`Watch::patrol`]), but for what one request
+//! cost: that is looked at here only.
 
 mod memory;
 mod patrol;
@@ -79,7 +80,8 @@ impl Watch {
     }
 
     /// Checks the thresholds that a request could have crossed. `entries` are what it settled, and are in the ledger; `told` hears of
-    /// each alert that fired. What fails, or takes longer than two seconds, is logged and left to the schedule.
+    /// each alert that fired. What fails, or takes longer than two seconds, is logged and left to the schedule, which finds what
+    /// hours, days and months cost, and not what this request did.
     pub async fn settled(&self, entries: &[LedgerEntry], now: Timestamp, told: impl FnMut(&Alert)) {
         let check = async {
             let occasions = self.crossed_by(entries).await?;

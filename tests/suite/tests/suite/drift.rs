@@ -257,6 +257,25 @@ fn every_dead_letter_queue_has_its_alarm() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_scheduled_function_has_an_alarm_on_its_errors() -> Result<()> {
+    let template = template()?;
+    let functions = template["Resources"].as_mapping().context("no resources")?;
+    let scheduled = functions.iter().filter(|(_, one)| {
+        let events = one["Properties"]["Events"].as_mapping();
+        events.is_some_and(|events| events.values().any(|event| event["Type"] == "ScheduleV2"))
+    });
+    let names: Vec<_> = scheduled.filter_map(|(name, _)| name.as_str()).collect();
+    assert!(names.len() >= 3, "{names:?}");
+    for name in names {
+        let alarm = &template["Resources"][format!("{name}ErrorsAlarm")]["Properties"];
+        let watched =
+            (alarm["Namespace"].as_str(), alarm["MetricName"].as_str(), alarm["Dimensions"][0]["Value"].as_str());
+        assert_eq!(watched, (Some("AWS/Lambda"), Some("Errors"), Some(name)));
+    }
+    Ok(())
+}
+
 /// What each crate may use of ours: functions use everything, capabilities the domain and what the design names.
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
