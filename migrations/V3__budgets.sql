@@ -29,6 +29,9 @@ CREATE TABLE orchestrator.budget_periods (
     PRIMARY KEY (budget_id, starts_on)
 );
 
+-- Why a workflow was withdrawn, where a budget refused its first attempt.
+ALTER TABLE orchestrator.workflows ADD COLUMN refusal jsonb;
+
 -- Which budgets hold the amount, and why there is none: the budget that refused it.
 ALTER TABLE orchestrator.reservations ADD COLUMN budgets bigint[] NOT NULL DEFAULT '{}';
 ALTER TABLE orchestrator.reservations ADD COLUMN refusal jsonb;
@@ -175,8 +178,9 @@ END $$;
 
 -- Accepts a request: the user seen, the workflow, its first attempt's intent and its reservation, all or nothing.
 -- workflow and attempt are objects of their columns.
--- fresh: false where this id or this user's Idempotency-Key is there already. refusal: the budget that refused the attempt;
--- then nothing is kept.
+-- fresh: false where this user's Idempotency-Key is there already, or this id as something else. refusal: the budget that refused
+-- the attempt; then nothing is kept but a tombstone with the id, so that the same statement, which may have been sent twice and
+-- arrive late, is answered the same and changes nothing.
 CREATE FUNCTION orchestrator.begin_workflow(workflow jsonb, attempt jsonb, lease_ms bigint, OUT fresh boolean, OUT refusal jsonb)
     LANGUAGE plpgsql AS $$
 DECLARE
@@ -192,12 +196,20 @@ BEGIN
             wanted.intent, 'running', wanted.current_provider, wanted.provider_states, wanted.fallback_history, wanted.decisions,
             wanted.request_id, wanted.trace_id, wanted.started_at)
         ON CONFLICT DO NOTHING;
-    fresh := FOUND;
-    IF fresh THEN
+    IF FOUND THEN
+        fresh := true;
         refusal := orchestrator.book('{}', jsonb_build_array(attempt), lease_ms, false) -> (attempt ->> 'id');
         IF refusal IS NOT NULL THEN
-            DELETE FROM orchestrator.workflows WHERE id = wanted.id;
+            UPDATE orchestrator.workflows w
+               SET status = 'withdrawn', idempotency_key = NULL, completed_at = now(), refusal = begin_workflow.refusal
+             WHERE w.id = wanted.id;
         END IF;
+    ELSE
+        SELECT w.refusal, w.refusal IS NOT NULL OR w.status = 'running' AND EXISTS (
+                   SELECT FROM orchestrator.attempts a WHERE a.id = attempt ->> 'id' AND a.outcome = 'pending')
+          INTO refusal, fresh
+          FROM orchestrator.workflows w WHERE w.id = wanted.id;
+        fresh := coalesce(fresh, false);
     END IF;
 END $$;
 
@@ -272,6 +284,7 @@ DECLARE
     wanted orchestrator.workflows := jsonb_populate_record(NULL::orchestrator.workflows, workflow);
 BEGIN
     LOCK TABLE orchestrator.budgets IN ROW SHARE MODE;
+    PERFORM FROM orchestrator.attempts a WHERE a.workflow_id = wanted.id ORDER BY a.id FOR UPDATE;
     INSERT INTO orchestrator.users (id) VALUES (wanted.user_id) ON CONFLICT DO NOTHING;
     INSERT INTO orchestrator.workflows AS w (id, user_id, requested_by, request_hash, type, intent, status, provider_states,
                                              request_id, trace_id, started_at, completed_at)
@@ -283,9 +296,9 @@ BEGIN
 END $$;
 
 -- Settles attempts whose reservation has run out, at what is reserved for them: the bound, or nothing where a budget refused
--- them. most: how many at once. Returns what was booked, a row an attempt that may have been called.
+-- them. most: how many at once. Returns what was booked, a row an attempt; called: whether it may have been.
 CREATE FUNCTION orchestrator.settle_expired(most bigint)
-    RETURNS TABLE (id text, provider text, model text, trace_id text, cost numeric, tokens bigint)
+    RETURNS TABLE (id text, provider text, model text, trace_id text, cost numeric, tokens bigint, called boolean)
     LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -330,8 +343,8 @@ BEGIN
 
     PERFORM orchestrator.book(expired, '[]', 0, false);
     RETURN QUERY
-        SELECT a.id, a.provider, a.model, a.trace_id, a.cost, a.input_tokens + a.output_tokens
-          FROM orchestrator.attempts a WHERE a.id = ANY (expired) AND a.outcome = 'unknown';
+        SELECT a.id, a.provider, a.model, a.trace_id, a.cost, a.input_tokens + a.output_tokens, a.outcome = 'unknown'
+          FROM orchestrator.attempts a WHERE a.id = ANY (expired);
 END $$;
 
 -- Sets a budget, or lifts it (wanted NULL). One that was not counted until now begins with what its period has seen: whoever
@@ -361,10 +374,16 @@ BEGIN
           FROM orchestrator.attempts a
          WHERE r.attempt_id = a.id AND r.settled_at IS NULL AND r.amount > 0 AND NOT budget.id = ANY (r.budgets)
            AND a.started_at >= since AND a.started_at < until AND orchestrator.limits(budget, a.user_id, a.provider);
+        -- What is settled has a cost, what is not has a reservation: few are under way, so a month is one pass over its attempts.
         INSERT INTO orchestrator.budget_periods AS p (budget_id, starts_on, reserved, spent)
-        SELECT budget.id, starts, coalesce(sum(r.amount) FILTER (WHERE r.settled_at IS NULL), 0), coalesce(sum(a.cost), 0)
-          FROM orchestrator.attempts a JOIN orchestrator.reservations r ON r.attempt_id = a.id
-         WHERE a.started_at >= since AND a.started_at < until AND orchestrator.limits(budget, a.user_id, a.provider)
+        SELECT budget.id, starts,
+               (SELECT coalesce(sum(r.amount), 0)
+                  FROM orchestrator.reservations r JOIN orchestrator.attempts a ON a.id = r.attempt_id
+                 WHERE r.settled_at IS NULL AND a.started_at >= since AND a.started_at < until
+                   AND orchestrator.limits(budget, a.user_id, a.provider)),
+               (SELECT coalesce(sum(a.cost), 0)
+                  FROM orchestrator.attempts a
+                 WHERE a.started_at >= since AND a.started_at < until AND orchestrator.limits(budget, a.user_id, a.provider))
             ON CONFLICT (budget_id, starts_on) DO UPDATE SET reserved = EXCLUDED.reserved, spent = EXCLUDED.spent;
     END IF;
 

@@ -51,6 +51,8 @@ pub(crate) struct Flight {
 struct Landed {
     flight: Flight,
     end: CallEnd,
+    /// Whose own budget refused it, where it is one provider's.
+    budget_of: Option<Provider>,
     duration: Duration,
 }
 
@@ -91,7 +93,7 @@ pub(crate) struct Run<'a> {
     pub(crate) entries: Vec<LedgerEntry>,
     /// Who is being called.
     under_way: Vec<Provider>,
-    /// The budget that last refused a call.
+    /// The budget that refused a call; of several, what needed the least.
     pub(crate) refusal: Option<Refusal>,
     /// The store failed: nothing new is called, what is under way is still settled.
     broken: Option<StoreError>,
@@ -126,22 +128,32 @@ impl<'a> Run<'a> {
         Ok(self.prepare(launch))
     }
 
-    /// A budget refused the first call, and nothing is kept: what is called in its place.
+    /// A budget refused the first call, and nothing is kept: what is called in its place, as another workflow.
     ///
     /// # Errors
     /// [`RunError`] where there is no other way.
     pub(crate) fn refused(&mut self, first: Flight, refusal: Refusal) -> Result<Flight, RunError> {
-        let provider = first.attempt.provider;
+        let (provider, budget_of) = (first.attempt.provider, refusal.provider);
+        self.id = WorkflowId::generate();
         self.under_way.clear();
         self.state.ended(provider, Some(Failure::OverBudget), &[]);
-        let end = End { failure: Some(Failure::OverBudget), retry_after: None, cost: Usd::ZERO };
+        self.note_refusal(refusal);
+        let end = End { failure: Some(Failure::OverBudget), retry_after: None, cost: Usd::ZERO, budget_of };
         let following = self.machine.ended(&first.launch, &end, self.elapsed(), random());
         self.note_decisions(Some(provider));
-        self.refusal = Some(refusal.clone());
-        following.into_iter().next().map(|launch| self.prepare(launch)).ok_or_else(|| match self.machine.stop() {
-            Some(Stop::Exhausted { .. }) | None => RunError::Budget(refusal),
-            Some(stop) => stop.clone().into(),
-        })
+        let error = match (self.machine.stop(), &self.refusal) {
+            (Some(Stop::Exhausted { .. }), Some(refusal)) => RunError::Budget(refusal.clone()),
+            (Some(stop), _) => stop.clone().into(),
+            (None, _) => RunError::NoTime,
+        };
+        following.into_iter().next().map(|launch| self.prepare(launch)).ok_or(error)
+    }
+
+    /// Of several refusals the one that needed the least is told: that is what would have been enough.
+    fn note_refusal(&mut self, refusal: Refusal) {
+        if self.refusal.as_ref().is_none_or(|told| refusal.needed < told.needed) {
+            self.refusal = Some(refusal);
+        }
     }
 
     /// Calls until there is an answer or no way on. Records are written one after the other, in the order they were made.
@@ -160,15 +172,16 @@ impl<'a> Run<'a> {
                     if !record.failure.is_some_and(Failure::is_uncalled) {
                         self.entries.push(LedgerEntry::of(&record.attempt, record.settlement, record.duration));
                     }
-                    for flight in record.following {
-                        match refusals.remove(flight.attempt.id.as_str()) {
-                            Some(refusal) => {
-                                self.refusal = Some(refusal);
-                                work.push(uncalled(flight, Failure::OverBudget));
-                            }
-                            None => work.push(self.wait(flight)),
-                        }
+                    // What is refused comes first: it may be the end of all the others.
+                    let refused = |flight: &Flight| refusals.contains_key(flight.attempt.id.as_str());
+                    let (refused, reserved): (Vec<_>, Vec<_>) = record.following.into_iter().partition(refused);
+                    for flight in refused {
+                        let refusal = refusals.remove(flight.attempt.id.as_str());
+                        let budget_of = refusal.as_ref().and_then(|refusal| refusal.provider);
+                        refusal.into_iter().for_each(|refusal| self.note_refusal(refusal));
+                        records.push_back(self.book(uncalled(flight, Failure::OverBudget, budget_of)));
                     }
+                    reserved.into_iter().for_each(|flight| work.push(self.wait(flight)));
                 }
                 Event::Written(_, Err(error)) => {
                     writing = false;
@@ -216,7 +229,8 @@ impl<'a> Run<'a> {
 
     fn call(&self, flight: Flight) -> Pending<'a> {
         let Some(cap) = self.machine.cap(&flight.launch, self.elapsed()) else {
-            return uncalled(flight, Failure::NotSent);
+            let landed = uncalled(flight, Failure::NotSent, None);
+            return Box::pin(async move { Event::Landed(Box::new(landed)) });
         };
         let routed = &self.route.steps[flight.launch.step];
         let offer = &routed.offers[flight.launch.offer];
@@ -229,13 +243,13 @@ impl<'a> Run<'a> {
             let started = Instant::now();
             let id = CallId { attempt: &flight.attempt.id, traceparent: &traceparent };
             let end = providers.complete(&offer.candidate, &chat, offer.bound.output_tokens, cap, id, now).await;
-            Event::Landed(Box::new(Landed { flight, end, duration: started.elapsed() }))
+            Event::Landed(Box::new(Landed { flight, end, budget_of: None, duration: started.elapsed() }))
         })
     }
 
     /// Books a call's end and has the machine decide what follows.
     fn book(&mut self, landed: Landed) -> Record {
-        let Landed { flight: Flight { launch, attempt }, end, duration } = landed;
+        let Landed { flight: Flight { launch, attempt }, end, budget_of, duration } = landed;
         let failure = end.result.as_ref().err().copied();
         let settlement = attempt.settle(end.outcome(), end.billing);
         log_end(&attempt, &end, settlement, duration);
@@ -245,7 +259,7 @@ impl<'a> Run<'a> {
         if let Ok(text) = end.result {
             self.texts[launch.step] = Some((text, end.truncated));
         }
-        let report = End { failure, retry_after: end.retry_after, cost: settlement.cost };
+        let report = End { failure, retry_after: end.retry_after, cost: settlement.cost, budget_of };
         let following = self.machine.ended(&launch, &report, self.elapsed(), random());
         let noted = self.state.decisions.len();
         self.note_decisions(Some(attempt.provider));
@@ -394,11 +408,10 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The end of a call that is not made.
-fn uncalled<'a>(flight: Flight, failure: Failure) -> Pending<'a> {
+/// The end of a call that is not made. `budget_of`: whose own budget refused it, where it is one provider's.
+fn uncalled(flight: Flight, failure: Failure, budget_of: Option<Provider>) -> Landed {
     let end = CallEnd::failed(failure, Billing::Nothing);
-    let landed = Landed { flight, end, duration: Duration::ZERO };
-    Box::pin(async move { Event::Landed(Box::new(landed)) })
+    Landed { flight, end, budget_of, duration: Duration::ZERO }
 }
 
 /// What a stop says to the caller. `refusal`: the budget that refused a call, where one did.

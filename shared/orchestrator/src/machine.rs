@@ -62,6 +62,8 @@ pub struct End {
     pub retry_after: Option<Duration>,
     /// What it was settled at.
     pub cost: Usd,
+    /// Whose own budget refused it, where a budget did and it is one provider's.
+    pub budget_of: Option<Provider>,
 }
 
 /// What was done.
@@ -232,7 +234,7 @@ impl<'a> Machine<'a> {
             // The first step is the plan: every step behind it, at once.
             None if launch.step == 0 => self.call_all(1..self.route.steps.len(), at),
             None => Ok(Vec::new()),
-            Some(failure) => self.failed(launch, failure, end.retry_after, at, random).map(|launch| vec![launch]),
+            Some(failure) => self.failed(launch, failure, end, at, random).map(|launch| vec![launch]),
         };
         following.unwrap_or_default()
     }
@@ -274,12 +276,13 @@ impl<'a> Machine<'a> {
         &mut self,
         launch: &Launch,
         failure: Failure,
-        retry_after: Option<Duration>,
+        end: &End,
         at: Duration,
         random: u64,
     ) -> Result<Launch, ()> {
         let Launch { step, offer, .. } = *launch;
-        let other = self.choose(step, Some(offer), self.committed(), self.rest(step), at);
+        let retry_after = end.retry_after;
+        let other = self.other(launch, failure, end.budget_of, at);
         let no_retry = match self.retry(launch, failure, retry_after, other.is_ok(), at, random) {
             Ok(retry) => return Ok(retry),
             Err(no_retry) => no_retry,
@@ -297,6 +300,32 @@ impl<'a> Machine<'a> {
             },
         };
         self.halt(step, stop, no_retry, at)
+    }
+
+    /// What may be called in a call's place. Of one that a budget refused that is a cheaper one, or where the budget is the
+    /// provider's own, the other provider's.
+    fn other(
+        &mut self,
+        launch: &Launch,
+        failure: Failure,
+        budget_of: Option<Provider>,
+        at: Duration,
+    ) -> Result<(usize, Range<usize>), Stop> {
+        let Launch { step, offer, .. } = *launch;
+        let refused = self.offer(step, offer);
+        let mut after = offer;
+        loop {
+            let (next, skipped) = self.choose(step, Some(after), self.committed(), self.rest(step), at)?;
+            let found = self.offer(step, next);
+            let eases = found.bound_cost() < refused.bound_cost()
+                || budget_of.is_some_and(|provider| provider != found.candidate.provider);
+            if failure != Failure::OverBudget || eases {
+                return Ok((next, skipped));
+            }
+            self.note_skipped(step, skipped, "over_max_cost", at);
+            self.note_skipped(step, next..next + 1, failure.as_str(), at);
+            after = next;
+        }
     }
 
     /// The same call once more, or why not.
@@ -358,7 +387,7 @@ impl<'a> Machine<'a> {
             _ => u16::MAX,
         };
         self.legs[step] = Leg { tries_left, retried: 0 };
-        self.note_skipped(step, skipped, at);
+        self.note_skipped(step, skipped, "over_max_cost", at);
         let launch = self.launch(step, offer, at);
         let fallback = self.decision(at, step, Action::FallBack, failure.as_str());
         self.note_call(&launch, Decision { no_retry, ..fallback });
@@ -366,7 +395,7 @@ impl<'a> Machine<'a> {
     }
 
     fn call(&mut self, step: usize, offer: usize, skipped: Range<usize>, at: Duration) -> Launch {
-        self.note_skipped(step, skipped, at);
+        self.note_skipped(step, skipped, "over_max_cost", at);
         let launch = self.launch(step, offer, at);
         let call = self.decision(at, step, Action::Call, self.offer(step, offer).reason);
         self.note_call(&launch, call);
@@ -452,9 +481,9 @@ impl<'a> Machine<'a> {
         self.decisions.push(Decision { number: Some(launch.number), ..decision.about(candidate) });
     }
 
-    fn note_skipped(&mut self, step: usize, offers: Range<usize>, at: Duration) {
+    fn note_skipped(&mut self, step: usize, offers: Range<usize>, reason: &'static str, at: Duration) {
         for offer in offers {
-            let skip = self.decision(at, step, Action::Skip, "over_max_cost");
+            let skip = self.decision(at, step, Action::Skip, reason);
             self.decisions.push(skip.about(&self.offer(step, offer).candidate));
         }
     }
@@ -501,7 +530,7 @@ mod tests {
     }
 
     fn failed(failure: Failure) -> End {
-        End { failure: Some(failure), retry_after: None, cost: Usd::ZERO }
+        End { failure: Some(failure), retry_after: None, cost: Usd::ZERO, budget_of: None }
     }
 
     /// The course of a plan whose calls end one after the other, at once, as told: `action reason provider wait`.
@@ -554,6 +583,26 @@ mod tests {
                 "retry connect_error azure 5000",
                 "stop connect_error  0 retry_budget_spent",
             ]
+        );
+    }
+
+    #[test]
+    fn behind_a_budgets_refusal_only_what_eases_it_is_asked() {
+        let over = failed(Failure::OverBudget);
+        let own = |provider| End { budget_of: Some(provider), ..over };
+        let message = json!({"type": "message_generation", "platforms": ["x"], "data": {}});
+        // A plan's second model is the cheaper one, a message's is the dearer.
+        assert_eq!(
+            course(&plan(), MINUTE, &[over; 2]),
+            ["call first_of_role azure 0", "fall_back over_budget openai 0", "stop over_budget  0"]
+        );
+        assert_eq!(
+            course(&message, MINUTE, &[over; 2]),
+            ["call first_of_role openai 0", "skip over_budget azure 0", "stop over_budget  0"]
+        );
+        assert_eq!(
+            course(&message, MINUTE, &[own(Provider::OpenAi), own(Provider::Azure)]),
+            ["call first_of_role openai 0", "fall_back over_budget azure 0", "stop over_budget  0"]
         );
     }
 
@@ -679,7 +728,7 @@ mod tests {
                     let offer = &route.steps[launch.step].offers[launch.offer];
                     let output_tokens = offer.bound.output_tokens * u64::from(script.billed_percent) / 100;
                     let cost = offer.price.cost(TokenUsage { output_tokens, ..offer.bound });
-                    let end = End { failure, retry_after: script.retry_after, cost };
+                    let end = End { failure, retry_after: script.retry_after, cost, budget_of: None };
                     let at = now + script.takes.min(cap);
                     agenda.insert((at, launch.number), Moment::Landed(launch, end, script.random));
                 }

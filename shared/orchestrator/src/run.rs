@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use crate::drive::Run;
+use crate::drive::{Flight, Run};
 use crate::machine::Stop;
 use crate::provider::Providers;
 use crate::route::{Roles, Route, RouteError};
@@ -93,7 +93,7 @@ pub struct Outcome {
     pub entries: Vec<LedgerEntry>,
     /// How often another provider was asked.
     pub fallbacks: u64,
-    /// The budget that last refused a call, also where another way was found.
+    /// The budget that refused a call, also where another way was found.
     pub refusal: Option<Refusal>,
 }
 
@@ -136,26 +136,15 @@ impl Orchestrator {
             Ok(first) => first,
             Err(stop) => return Err(stop.into()).into(),
         };
-        let workflow_id = run.id.clone();
-        let mut workflow = NewWorkflow {
-            id: &workflow_id,
-            user_id: &request.owner,
-            requested_by: &request.requested_by,
-            idempotency_key: request.idempotency_key.as_ref(),
-            body_hash: request.parsed.body_hash,
-            intent,
-            request_id: &request.request_id,
-            trace_id: request.trace.id(),
-            started_at: first.attempt.started_at,
-        };
+        let workflow = beginning(&request, &first);
         let begin = store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease);
         let (mut begun, admitted) = tokio::join!(begin, admitted);
         let refused = loop {
             match (begun, admitted) {
                 (Ok(Begun::New), true) => {
                     let result = run.drive(first).await;
-                    let answer = result.map(|result| Answer { result, workflow_id, replayed: false });
                     let fallbacks = run.state.fallback_history.len() as u64;
+                    let answer = result.map(|result| Answer { workflow_id: run.id, result, replayed: false });
                     return Outcome { answer, fallbacks, entries: run.entries, refusal: run.refusal };
                 }
                 // Nothing is kept of a beginning that a budget refused: a cheaper one is tried, as long as there is one.
@@ -164,7 +153,7 @@ impl Orchestrator {
                         Ok(next) => next,
                         Err(error) => return Outcome { refusal: run.refusal, ..Err(error).into() },
                     };
-                    workflow.started_at = first.attempt.started_at;
+                    let workflow = beginning(&request, &first);
                     begun = store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease).await;
                 }
                 (Ok(Begun::Existing(existing)), true) => return replay(existing, &request.parsed).into(),
@@ -173,7 +162,7 @@ impl Orchestrator {
                 (Err(error), true) => break error.into(),
             }
         };
-        self.withdraw(&workflow, &run.state).await;
+        self.withdraw(&beginning(&request, &first), &run.state).await;
         Err(refused).into()
     }
 
@@ -199,6 +188,21 @@ impl Orchestrator {
         let Some(key) = &request.idempotency_key else { return Err(no_way.into()) };
         let existing = store::existing(&self.database, None, &request.owner, Some(key)).await?;
         existing.map_or(Err(no_way.into()), |existing| replay(existing, &request.parsed))
+    }
+}
+
+/// A request as a workflow that begins with a call.
+fn beginning<'a>(request: &'a Request, first: &'a Flight) -> NewWorkflow<'a> {
+    NewWorkflow {
+        id: &first.attempt.workflow_id,
+        user_id: &request.owner,
+        requested_by: &request.requested_by,
+        idempotency_key: request.idempotency_key.as_ref(),
+        body_hash: request.parsed.body_hash,
+        intent: &request.parsed.intent,
+        request_id: &request.request_id,
+        trace_id: request.trace.id(),
+        started_at: first.attempt.started_at,
     }
 }
 

@@ -147,10 +147,9 @@ pub async fn begin(
             let refusal = refusal.map(|refusal| Refusal::from_row(&refusal).ok_or_else(unreadable)).transpose()?;
             return Ok(refusal.map_or(Begun::New, Begun::Refused));
         }
-        let found = existing(database, Some(workflow.id), workflow.user_id, workflow.idempotency_key).await?;
-        match found {
-            // The statement had run already and its answer was lost: the workflow is this request's own.
-            Some(found) if found.id == *workflow.id => return Ok(Begun::New),
+        match existing(database, Some(workflow.id), workflow.user_id, workflow.idempotency_key).await? {
+            // Its own, and somebody else has ended it.
+            Some(found) if found.id == *workflow.id => return Err(StoreError::Fenced(first.id.to_string())),
             Some(found) => return Ok(Begun::Existing(found)),
             None => {}
         }

@@ -1,6 +1,7 @@
 //! Budgets: nothing is spent beyond them, nothing is refused that fits, and who may set them.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use huntaze_world::{Fault, Provider};
 use serde_json::{Value, json};
 
 use crate::support::{
-    ALERTS, BUDGETS, admin, brief, campaign, entries_and_rollups, faults, rollups_of, run_out, status_of, summed, text,
-    usd, user,
+    ALERTS, BUDGETS, STATUS, admin, brief, campaign, entries_and_rollups, faults, rollups_of, run_out, status_of,
+    summed, text, usd, user,
 };
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -75,9 +76,12 @@ async fn a_budget_refuses_names_itself_keeps_nothing_and_tells_once() -> Result<
         // The cheaper model was tried, and is what the budget has no room for.
         assert_eq!(usd(&limit["needed"]), bounds(&app, &hybrid).await?[1]);
     }
-    let kept =
-        "SELECT (SELECT count(*) FROM orchestrator.workflows) + (SELECT count(*) FROM orchestrator.attempts) AS n";
-    assert_eq!(app.stores.row(kept, &[]).await?, json!({"n": 0}));
+    // Tombstones, of two tries each.
+    let kept = "SELECT count(*) AS workflows, count(*) FILTER (WHERE status = 'withdrawn' AND idempotency_key IS NULL) AS tombstones,
+                       (SELECT count(*) FROM orchestrator.attempts) AS attempts FROM orchestrator.workflows";
+    assert_eq!(app.stores.row(kept, &[]).await?, json!({"workflows": 4, "tombstones": 4, "attempts": 0}));
+    let list = app.function("campaigns-status")?.http(user(Request::get(STATUS), "ana")).await?.body["data"].take();
+    assert_eq!(list["workflows"], json!([]));
     assert!(app.world.calls().is_empty());
     let alerts = app.function("costs-alerts")?.http(user(Request::get(ALERTS), "ana")).await?.body["data"].take();
     let alerts = alerts["alerts"].as_array().unwrap();
@@ -244,7 +248,109 @@ async fn administrators_set_budgets_and_users_see_their_own() -> Result<()> {
     Ok(())
 }
 
-/// Keeps every step that a budget's counters take, as it is committed, beside the sums of the attempts that they stand for.
+#[tokio::test]
+async fn the_dearer_model_is_not_asked_in_the_cheapers_place() -> Result<()> {
+    let app = App::start().await?;
+    let (hybrid, budgets) = (app.function("campaigns-hybrid")?, app.function("costs-budgets")?);
+    let mut message = brief("message_generation", &["onlyfans"]);
+    message["maxCost"] = json!(0.000_001);
+    let least = hybrid.http(campaign("ana", &message)).await?.body["limit"]["needed"].take();
+    message["maxCost"] = Value::Null;
+    set(&budgets, of_ana(json!(usd(&least).divided_by(NonZeroU64::MIN.saturating_add(1)).to_json_number()))).await?;
+    let refused = hybrid.http(campaign("ana", &message)).await?;
+    assert_eq!((refused.status, &refused.body["limit"]["needed"]), (402, &least), "{}", refused.body);
+    // What it says is enough.
+    set(&budgets, of_ana(least)).await?;
+    let answer = hybrid.http(campaign("ana", &message)).await?;
+    assert_eq!((answer.status, &answer.body["data"]["provider"]), (200, &json!("openai")), "{}", answer.body);
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_there_is_room_for_some_of_a_campaigns_messages_none_is_bought() -> Result<()> {
+    let app = App::start().await?.set("ROLE_SHORT_MESSAGE", "openai:gpt-4o-mini");
+    let (hybrid, budgets) = (app.function("campaigns-hybrid")?, app.function("costs-budgets")?);
+    let body = brief("campaign_execution", &["onlyfans", "reddit", "instagram"]);
+    let whole = hybrid.http(campaign("bob", &body)).await?;
+    assert_eq!(whole.status, 200, "{}", whole.body);
+    let sums = "SELECT (SELECT bound_cost FROM orchestrator.attempts WHERE step = 'plan')::text AS plan,
+                       (SELECT max(bound_cost) FROM orchestrator.attempts WHERE step <> 'plan')::text AS message";
+    let sums = app.stores.row(sums, &[]).await?;
+    set(&budgets, of_ana(json!((usd(&sums["plan"]) + usd(&sums["message"])).to_json_number()))).await?;
+    app.world.reset();
+    app.world.fault(Fault::NoUsage.on(Provider::Azure));
+    let refused = hybrid.http(campaign("ana", &body)).await?;
+    assert_eq!((refused.status, &refused.body["limit"]["name"]), (402, &json!("user_day_budget")), "{}", refused.body);
+    assert_eq!(app.world.calls().len(), 1, "only the plan");
+    let held = "SELECT count(*) FROM orchestrator.reservations WHERE settled_at IS NULL";
+    assert_eq!(app.stores.row(held, &[]).await?, json!({"count": 0}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refused_begin_that_arrives_again_is_answered_the_same_and_changes_nothing() -> Result<()> {
+    let app = App::start().await?;
+    let (hybrid, budgets) = (app.function("campaigns-hybrid")?, app.function("costs-budgets")?);
+    assert_eq!(hybrid.http(campaign("ana", &plan())).await?.status, 200);
+    set(&budgets, of_ana(json!(0))).await?;
+    let again = "SELECT to_json(b) AS b
+                   FROM (SELECT to_jsonb(w) || jsonb_build_object('id', 'wf_again', 'idempotency_key', 'k1') AS w,
+                                to_jsonb(a) || jsonb_build_object('id', 'wf_again.1', 'workflow_id', 'wf_again') AS a
+                           FROM orchestrator.workflows w JOIN orchestrator.attempts a ON a.workflow_id = w.id
+                          WHERE w.status = 'completed') s, orchestrator.begin_workflow(s.w, s.a, 120000) b";
+    let refused = app.stores.row(again, &[]).await?["b"].take();
+    assert_eq!((&refused["fresh"], &refused["refusal"]["period"]), (&json!(true), &json!("day")));
+    // Also once there is room.
+    set(&budgets, of_ana(json!(5))).await?;
+    assert_eq!(app.stores.row(again, &[]).await?["b"], refused);
+    let kept = "SELECT (SELECT count(*) FROM orchestrator.attempts WHERE workflow_id = 'wf_again') AS attempts,
+                       (SELECT count(*) FROM orchestrator.workflows WHERE idempotency_key = 'k1') AS keys,
+                       (SELECT reserved = 0 FROM orchestrator.budget_periods) AS free";
+    assert_eq!(app.stores.row(kept, &[]).await?, json!({"attempts": 0, "keys": 0, "free": true}));
+    Ok(())
+}
+
+/// A statement that the function has given up waits on in the server; whichever of the two is first, one of them counts.
+#[tokio::test]
+async fn a_begin_that_is_sent_twice_behind_a_lock_is_one() -> Result<()> {
+    let app = App::start().await?;
+    let (hybrid, budgets) = (app.function("campaigns-hybrid")?, app.function("costs-budgets")?);
+    let mut body = plan();
+    body["forceProvider"] = json!("openai");
+    assert_eq!(hybrid.http(campaign("bob", &body)).await?.status, 200);
+    let postgres = app.stores.postgres();
+    let waiting = async || -> Result<i64> {
+        let waiting = "SELECT count(*) FROM pg_locks
+                        WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        Ok(postgres.query_one(waiting, &[]).await?.get(0))
+    };
+    for (limit, status, attempts) in [(0, 402, 0), (5, 200, 1)] {
+        set(&budgets, of_ana(json!(limit))).await?;
+        postgres.batch_execute("BEGIN; LOCK TABLE orchestrator.budgets IN EXCLUSIVE MODE").await?;
+        let under_way = hybrid.start_http(campaign("ana", &body).idempotency_key("k1"));
+        let sent_twice = async || {
+            let waiting = waiting().await?;
+            ensure!(waiting > 1, "{waiting} wait");
+            Ok(())
+        };
+        eventually(BOUND, sent_twice).await?;
+        postgres.batch_execute("COMMIT").await?;
+        let answer = under_way.response().await?;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        let all_done = async || {
+            ensure!(waiting().await? == 0, "one waits");
+            Ok(())
+        };
+        eventually(BOUND, all_done).await?;
+        let kept = "SELECT (SELECT count(*) FROM orchestrator.attempts WHERE user_id = 'ana') AS attempts,
+                           (SELECT count(*) FROM orchestrator.workflows WHERE status = 'running') AS running";
+        assert_eq!(app.stores.row(kept, &[]).await?, json!({"attempts": attempts, "running": 0}));
+    }
+    Ok(())
+}
+
+/// Keeps every step that a budget's counters take, as it is committed, beside the sums of the attempts that they stand for; and with
+/// every refusal what the attempts themselves came to at that moment, whatever the counters said.
 const STEPS: &str = "
     CREATE TABLE public.steps (budget bigint, max_cost numeric, spent numeric, reserved numeric, settled numeric, held numeric);
     CREATE FUNCTION public.step() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -261,7 +367,22 @@ const STEPS: &str = "
         RETURN NULL;
     END $$;
     CREATE CONSTRAINT TRIGGER step AFTER UPDATE ON orchestrator.budget_periods
-        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.step()";
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.step();
+
+    CREATE TABLE public.refusals (scope text, max_cost numeric, committed numeric, needed numeric);
+    CREATE FUNCTION public.refused() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO public.refusals
+        SELECT coalesce(NEW.refusal ->> 'userId', 'everyone'), (NEW.refusal ->> 'limit')::numeric,
+               coalesce(sum(CASE WHEN a.outcome = 'pending' THEN a.bound_cost ELSE a.cost END), 0),
+               (NEW.refusal ->> 'needed')::numeric
+          FROM orchestrator.attempts a
+         WHERE coalesce(a.user_id = NEW.refusal ->> 'userId', true)
+           AND orchestrator.period_start(NEW.refusal ->> 'period', a.started_at) = (NEW.refusal ->> 'startsOn')::date;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER refused AFTER UPDATE ON orchestrator.workflows FOR EACH ROW
+        WHEN (NEW.refusal IS NOT NULL AND OLD.refusal IS NULL) EXECUTE FUNCTION public.refused()";
 
 /// What a reserver does.
 #[derive(Clone)]
@@ -321,7 +442,7 @@ async fn design_spend_never_passes_a_limit_under_any_concurrency() -> Result<()>
     app.world.reset();
     let times = |amount: Usd, count: usize| (0..count).map(|_| amount).sum::<Usd>();
     let room = |share: usize| times(cost, RESERVERS * share / 300) + times(bound, RESERVERS * share / 2_500);
-    let (ana, everyone) = (set(&budgets, ana(room(70))).await?, set(&budgets, everyone(room(80))).await?);
+    let (ana, everyone) = (set(&budgets, ana(room(50))).await?, set(&budgets, everyone(room(80))).await?);
     app.stores.postgres().batch_execute(STEPS).await?;
 
     app.world.fault(Fault::Hang.on_any().always().containing("dies-"));
@@ -344,18 +465,16 @@ async fn design_spend_never_passes_a_limit_under_any_concurrency() -> Result<()>
     assert_eq!(count(200) + count(402) + count(409), answers.len(), "{tally}");
     assert!(count(200) > RESERVERS / 5 && count(402) > RESERVERS / 10 && lost > RESERVERS / 50, "{tally}");
 
-    // No refusal while the total would have sufficed: each says what there was at its very moment.
-    let limits = answers.iter().filter(|answer| answer.status == 402).map(|refused| &refused.body["limit"]);
-    let (own, everybodys): (Vec<_>, Vec<_>) = limits.partition(|limit| limit["name"] == "user_day_budget");
-    assert!(!own.is_empty() && !everybodys.is_empty(), "{} {}", own.len(), everybodys.len());
-    for limit in own {
-        let amount = |name: &str| usd(&limit[name]);
-        assert!(amount("spent") + amount("reserved") + amount("needed") > amount("value"), "{limit}");
-    }
+    // No refusal while the total would have sufficed.
+    let refusals = "SELECT count(*) FILTER (WHERE scope = 'ana') > 20 AS own,
+                           count(*) FILTER (WHERE scope = 'everyone') > 20 AS everyones,
+                           count(*) FILTER (WHERE committed + needed <= max_cost) AS false FROM public.refusals";
+    let expected = json!({"own": true, "everyones": true, "false": 0});
+    assert_eq!(app.stores.row(refusals, &[]).await?, expected, "{tally}");
     // No call without a reservation, and no key with two workflows.
     let made = "SELECT (SELECT count(*) FROM orchestrator.attempts WHERE user_id <> 'zoe') AS attempts,
                        (SELECT count(*) - count(DISTINCT (user_id, idempotency_key)) FROM orchestrator.workflows
-                         WHERE user_id <> 'zoe') AS twice";
+                         WHERE user_id <> 'zoe' AND status <> 'withdrawn') AS twice";
     assert_eq!(app.stores.row(made, &[]).await?, json!({"attempts": app.world.calls().len(), "twice": 0}));
 
     // What died is booked at its bound; then the counters, the ledger and its roll-ups are one sum.
