@@ -442,7 +442,7 @@ async fn design_spend_never_passes_a_limit_under_any_concurrency() -> Result<()>
     app.world.reset();
     let times = |amount: Usd, count: usize| (0..count).map(|_| amount).sum::<Usd>();
     let room = |share: usize| times(cost, RESERVERS * share / 300) + times(bound, RESERVERS * share / 2_500);
-    let (ana, everyone) = (set(&budgets, ana(room(50))).await?, set(&budgets, everyone(room(80))).await?);
+    let (ana, everyone) = (set(&budgets, ana(room(25))).await?, set(&budgets, everyone(room(80))).await?);
     app.stores.postgres().batch_execute(STEPS).await?;
 
     app.world.fault(Fault::Hang.on_any().always().containing("dies-"));
