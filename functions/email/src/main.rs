@@ -3,7 +3,7 @@
 use huntaze_lambda::clients::Aws;
 use huntaze_lambda::queue::{self, Consumer, Message, Undone};
 use huntaze_lambda::{config, logs};
-use huntaze_notify::delivery::{Clock, Undelivered};
+use huntaze_notify::delivery::{Receive, Undelivered};
 use huntaze_notify::email::{Mailer, Suppressions};
 use huntaze_notify::feedback::Feedback;
 use huntaze_notify::message::EmailJob;
@@ -21,9 +21,10 @@ impl Consumer for App {
             return self.suppress(&body, &message).await;
         }
         let job = EmailJob::read(&body).map_err(|faults| Undone::faulty(&faults))?;
-        let clock = Clock::new(message.now, message.started);
-        self.mailer.deliver(&job, &clock).await.map_err(|left| match left {
+        let receive = Receive::new(message.id, message.now, message.started);
+        self.mailer.deliver(&job, &receive).await.map_err(|left| match left {
             Undelivered::Busy { after } => Undone::Later { after },
+            Undelivered::Exhausted => Undone::Reject(left.to_string()),
             _ => Undone::Retry { after: left.wait(), cause: left.into() },
         })
     }

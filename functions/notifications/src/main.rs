@@ -3,7 +3,7 @@
 use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::queue::{self, Consumer, Message, Undone};
 use huntaze_lambda::{config, logs};
-use huntaze_notify::delivery::Clock;
+use huntaze_notify::delivery::Receive;
 use huntaze_notify::fanout::{Fanout, Unfinished};
 use huntaze_notify::message::Told;
 
@@ -14,10 +14,11 @@ struct App {
 impl Consumer for App {
     async fn handle(&self, message: Message) -> Result<(), Undone> {
         let told = Told::read(&message.object()?).map_err(|faults| Undone::faulty(&faults))?;
-        let clock = Clock::new(message.now, message.started);
-        self.fanout.deliver(&told, &clock).await.map_err(|left| match left {
+        let receive = Receive::new(message.id, message.now, message.started);
+        self.fanout.deliver(&told, &receive).await.map_err(|left| match left {
             Unfinished::Busy { after } => Undone::Later { after },
             Unfinished::Failed { after, .. } => Undone::Retry { after, cause: left.into() },
+            Unfinished::Exhausted(_) => Undone::Reject(left.to_string()),
         })
     }
 }

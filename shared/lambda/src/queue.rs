@@ -7,11 +7,12 @@
 //! |---|---|
 //! | done | it is deleted |
 //! | [`Undone::Later`], [`Undone::Retry`] | it comes again after the wait that is named, else after a backoff with full jitter |
-//! | [`Undone::Reject`], a body that cannot be read | it comes again at once, so that the queue's `maxReceiveCount` soon moves it to the dead-letter queue, where a person finds it; nothing here needs to know that queue |
+//! | [`Undone::Reject`], a body that cannot be read | it comes again at once, so that the queue's `maxReceiveCount` ([`MOST_RECEIVES`]) soon moves it to the dead-letter queue, where a person finds it; nothing here needs to know that queue. Where there is none, it comes ever more seldom |
 //! | a panic, no time left | it comes again after the queue's own visibility time-out |
 //!
-//! Where every record failed, the invocation itself does: AWS counts it in the function's `Errors`, and its pollers slow
-//! down. A record that is only not due yet is no failure.
+//! Where nothing went well and something failed, the invocation itself does: AWS counts it in the function's `Errors`, and its
+//! pollers slow down. A record that is only not due yet is no failure, and one that is rejected none of what is needed for
+//! the others: it must not slow them down on its way to the dead-letter queue.
 //!
 //! The order of a FIFO queue is not kept: its records are handled side by side.
 
@@ -39,6 +40,8 @@ use crate::metrics::{self, Ends, Origin};
 use crate::scheduled::{millis, now};
 use crate::scope::{self, Panicked};
 
+/// The `maxReceiveCount` of a queue whose records wait for several things, each with waits of its own.
+pub const MOST_RECEIVES: u32 = 40;
 /// What is kept of the invocation's time to say how it ended: two calls of SQS, and the answer.
 const MARGIN: Duration = Duration::from_secs(2);
 /// The least time that a record is begun with. One that gets less comes again, and finds a whole invocation's.
@@ -92,8 +95,8 @@ pub enum Undone {
         #[source]
         cause: Box<dyn StdError + Send + Sync>,
     },
-    /// It can never be done.
-    #[error("it cannot be used: {0}")]
+    /// Trying it again is of no use, unless somebody does something: it goes to the dead-letter queue.
+    #[error("it is for the dead-letter queue: {0}")]
     Reject(String),
 }
 
@@ -219,8 +222,9 @@ async fn handle(
             (after.unwrap_or_else(|| visibility::backoff(received, huntaze_domain::ids::random())), End::Failed)
         }
         Undone::Reject(reason) => {
-            tracing::error!(reason, received = record.received(), "rejected");
-            (Duration::ZERO, End::Rejected)
+            let received = record.received();
+            tracing::error!(reason, received, "rejected");
+            (visibility::after_rejection(received, huntaze_domain::ids::random()), End::Rejected)
         }
     };
     scope::run(&trace, visibility.set(record, wait)).await.unwrap_or_default();
@@ -241,7 +245,7 @@ fn answer(ends: Vec<(&str, End)>, origin: &Origin<'_>) -> Result<Value, Error> {
     metrics::records(origin, Ends { done, failed, rejected });
     let all = ends.len() as u64;
     tracing::info!(all, done, failed, rejected, "batch");
-    if all > 0 && failed + rejected == all {
+    if failed > 0 && failed + rejected == all {
         return Err("no record of the batch could be handled; the log says why of each".into());
     }
     let again = ends.iter().filter(|(_, end)| !matches!(end, End::Done));
@@ -269,13 +273,15 @@ mod tests {
     #[test]
     fn a_batch_of_which_nothing_went_well_is_a_failed_invocation() {
         assert!(answer(vec![("a", End::Failed), ("b", End::Rejected)], &origin()).is_err());
-        let waiting = answer(vec![("a", End::Again)], &origin()).unwrap();
-        assert_eq!(waiting, json!({"batchItemFailures": [{"itemIdentifier": "a"}]}));
+        for end in [End::Again, End::Rejected] {
+            let answer = answer(vec![("a", end)], &origin()).unwrap();
+            assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "a"}]}));
+        }
     }
 
     #[test]
     fn a_rejection_says_where_and_not_what() {
         let fault = FieldFault { pointer: "/to".to_owned(), detail: "ana@mail.example is odd".to_owned() };
-        assert_eq!(Undone::faulty(&[fault]).to_string(), "it cannot be used: faulty: /to");
+        assert_eq!(Undone::faulty(&[fault]).to_string(), "it is for the dead-letter queue: faulty: /to");
     }
 }

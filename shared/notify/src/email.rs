@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 pub use self::address::{Address, NoAddress};
 pub use self::suppression::Suppressions;
-use crate::delivery::{Clock, Deliveries, PATIENCE, Sent, Step, Undelivered};
+use crate::delivery::{Deliveries, PATIENCE, Receive, Sent, Step, Undelivered};
 use crate::fault::Fault;
 use crate::message::EmailJob;
 
@@ -108,9 +108,9 @@ impl Mailer {
     /// Sends the e-mail of a job, once.
     ///
     /// # Errors
-    /// [`Undelivered`] where the job has to come again.
-    pub async fn deliver(&self, job: &EmailJob, clock: &Clock) -> Result<(), Undelivered> {
-        self.deliveries.once(&job.id, Step::Email, clock, self.send(job)).await
+    /// [`Undelivered`] where the job has to come again, or to the dead-letter queue.
+    pub async fn deliver(&self, job: &EmailJob, receive: &Receive) -> Result<(), Undelivered> {
+        self.deliveries.once(&job.id, Step::Email, receive, self.send(job)).await
     }
 
     async fn send(&self, job: &EmailJob) -> Result<Sent, Fault> {
@@ -125,6 +125,7 @@ impl Mailer {
                 None => return Ok(Sent::Skipped("the user has no address")),
             },
         };
+        let count = named.len();
         let checks = named.into_iter().map(async |address| {
             let suppressed = self.suppressions.has(&address).await?;
             Ok::<_, Fault>((!suppressed).then_some(address))
@@ -132,6 +133,9 @@ impl Mailer {
         let to: Vec<_> = try_join_all(checks).await?.into_iter().flatten().collect();
         if to.is_empty() {
             return Ok(Sent::Skipped("suppressed"));
+        }
+        if to.len() < count {
+            tracing::warn!(suppressed = count - to.len(), "not written to all of the operators");
         }
         self.write(from, &to, job).await.map(|()| Sent::Told)
     }

@@ -8,7 +8,7 @@ use huntaze_domain::env::Env;
 use huntaze_domain::notification::Channel;
 use reqwest::Client;
 
-use crate::delivery::{Clock, Deliveries, Sent, Step, Undelivered};
+use crate::delivery::{Deliveries, Receive, Sent, Step, Undelivered};
 use crate::email::EmailQueue;
 use crate::message::{EmailJob, Told};
 use crate::slack::Slack;
@@ -22,23 +22,26 @@ pub struct Fanout {
     email: EmailQueue,
 }
 
-/// A notification that has to come again. What was delivered of it is not delivered again.
+/// A notification that is not delivered. What was delivered of it is not delivered again.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfinished {
-    /// Another process is at the rest.
-    #[error("another process is at it")]
+    /// None of what is left of it is due.
+    #[error("nothing of it is due")]
     Busy {
-        /// When to look again.
+        /// When the first of its channels is.
         after: Duration,
     },
     /// Some of its channels failed.
     #[error("{faults}")]
     Failed {
-        /// When the last of them wants to be tried again, where one says so.
+        /// When the first of its channels may be tried again, where each says so.
         after: Option<Duration>,
-        /// Which, and how.
+        /// Which failed, and how.
         faults: Faults,
     },
+    /// What is left of it was tried as often as it is: by these channels.
+    #[error("tried for the last time: {}", .0.join(" "))]
+    Exhausted(Vec<&'static str>),
 }
 
 /// Channels, and how each failed.
@@ -49,6 +52,7 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let faults = self.0.iter().map(|(channel, fault)| match fault {
             Undelivered::Record(cause) => format!("{channel}: {fault}: {cause}"),
+            Undelivered::Failed { fault, .. } => format!("{channel}: {fault}"),
             _ => format!("{channel}: {fault}"),
         });
         f.write_str(&faults.collect::<Vec<_>>().join("; "))
@@ -77,10 +81,10 @@ impl Fanout {
     ///
     /// # Errors
     /// [`Unfinished`]
-    pub async fn deliver(&self, told: &Told, clock: &Clock) -> Result<(), Unfinished> {
+    pub async fn deliver(&self, told: &Told, receive: &Receive) -> Result<(), Unfinished> {
         let channels = told.channels.iter().map(async |&channel| {
             let step = step(channel);
-            (step.as_str(), self.deliveries.once(&told.id, step, clock, self.tell(channel, told)).await)
+            (step.as_str(), self.deliveries.once(&told.id, step, receive, self.tell(channel, told)).await)
         });
         let ends = join_all(channels).await;
         combined(ends.into_iter().filter_map(|(channel, end)| Some((channel, end.err()?))).collect())
@@ -115,19 +119,22 @@ fn step(channel: Channel) -> Step {
     }
 }
 
-/// One end of several: a failure counts more than waiting for another process.
+/// One end of several. While any channel may be tried again, the notification comes when the first of them may: those that are
+/// not due then are left alone.
 fn combined(left: Vec<(&'static str, Undelivered)>) -> Result<(), Unfinished> {
-    let busy = left.iter().filter_map(|(_, end)| match end {
-        Undelivered::Busy { after } => Some(*after),
-        _ => None,
-    });
-    let busy = busy.max();
-    let faults: Vec<_> = left.into_iter().filter(|(_, end)| !matches!(end, Undelivered::Busy { .. })).collect();
-    if !faults.is_empty() {
-        let after = faults.iter().filter_map(|(_, end)| end.wait()).max();
-        return Err(Unfinished::Failed { after, faults: Faults(faults) });
+    let (exhausted, open): (Vec<_>, Vec<_>) =
+        left.into_iter().partition(|(_, end)| matches!(end, Undelivered::Exhausted));
+    // None, which is the least, where a record could not be read: the queue's backoff stands for its wait.
+    let Some(after) = open.iter().map(|(_, end)| end.wait()).min() else {
+        let channels: Vec<_> = exhausted.into_iter().map(|(channel, _)| channel).collect();
+        return if channels.is_empty() { Ok(()) } else { Err(Unfinished::Exhausted(channels)) };
+    };
+    let is_busy = |end: &Undelivered| matches!(end, Undelivered::Busy { .. });
+    let faults: Vec<_> = open.into_iter().filter(|(_, end)| !is_busy(end)).collect();
+    match after {
+        Some(after) if faults.is_empty() => Err(Unfinished::Busy { after }),
+        after => Err(Unfinished::Failed { after, faults: Faults(faults) }),
     }
-    busy.map_or(Ok(()), |after| Err(Unfinished::Busy { after }))
 }
 
 #[cfg(test)]
@@ -139,20 +146,40 @@ mod tests {
         Undelivered::Busy { after: Duration::from_secs(seconds) }
     }
 
-    fn limited(seconds: u64) -> Undelivered {
-        Fault::Limited { after: Some(Duration::from_secs(seconds)) }.into()
+    fn failed(seconds: u64) -> Undelivered {
+        Undelivered::Failed { after: Duration::from_secs(seconds), fault: Fault::Failed("500".to_owned()) }
+    }
+
+    fn after(left: Vec<(&'static str, Undelivered)>) -> Option<u64> {
+        match combined(left).unwrap_err() {
+            Unfinished::Busy { after } => Some(after.as_secs()),
+            Unfinished::Failed { after, .. } => Some(after?.as_secs()),
+            Unfinished::Exhausted(_) => None,
+        }
     }
 
     #[test]
-    fn a_notification_comes_again_when_the_last_of_its_channels_may_be_tried() {
+    fn a_notification_comes_again_when_the_first_of_its_channels_may_be_tried() {
         assert!(combined(Vec::new()).is_ok());
-        let waiting = combined(vec![("sns", busy(3)), ("slack", busy(7))]).unwrap_err();
-        assert!(matches!(waiting, Unfinished::Busy { after } if after.as_secs() == 7));
-        let failed = combined(vec![("sns", busy(90)), ("slack", limited(7)), ("email_job", limited(9))]).unwrap_err();
-        assert!(matches!(&failed, Unfinished::Failed { after: Some(after), .. } if after.as_secs() == 9));
-        let record = Undelivered::Record(Fault::Timeout);
-        let failed = combined(vec![("slack", Fault::Failed("500".to_owned()).into()), ("sns", record)]).unwrap_err();
-        assert!(matches!(failed, Unfinished::Failed { after: None, .. }));
-        assert_eq!(failed.to_string(), "slack: it failed: 500; sns: the record of deliveries: no answer in time");
+        assert_eq!(after(vec![("sns", busy(3)), ("slack", busy(7))]), Some(3));
+        assert_eq!(after(vec![("sns", failed(9)), ("slack", failed(900))]), Some(9));
+        assert_eq!(
+            after(vec![("sns", busy(8)), ("slack", failed(900)), ("email_job", Undelivered::Exhausted)]),
+            Some(8)
+        );
+        // The queue's own backoff: nobody knows when the topic may be tried.
+        let record = || Undelivered::Record(Fault::Timeout);
+        assert_eq!(after(vec![("slack", failed(900)), ("sns", record())]), None);
+        let unfinished = combined(vec![("slack", failed(9)), ("sns", record()), ("email_job", busy(1))]).unwrap_err();
+        let said = "slack: it failed: 500; sns: the record of deliveries: no answer in time";
+        assert_eq!(unfinished.to_string(), said);
+    }
+
+    #[test]
+    fn a_notification_is_exhausted_when_nothing_of_it_can_be_tried_again() {
+        let left = vec![("slack", Undelivered::Exhausted), ("sns", Undelivered::Exhausted)];
+        let unfinished = combined(left).unwrap_err();
+        assert!(matches!(&unfinished, Unfinished::Exhausted(channels) if channels == &["slack", "sns"]));
+        assert_eq!(unfinished.to_string(), "tried for the last time: slack sns");
     }
 }

@@ -3,30 +3,14 @@
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
 use huntaze_domain::json::Fields;
-use huntaze_domain::notification::{Audience, Channel, Fact, Severity};
+use huntaze_domain::notification::{
+    Audience, Channel, Fact, MAX_CHANNELS, MAX_FACTS, MAX_LINK_BYTES, MAX_TITLE, Severity, is_id, is_kind, is_line,
+    is_text,
+};
 use jiff::Timestamp;
 use reqwest::Url;
 use serde::Serialize;
 use serde_json::{Map, Value};
-
-/// An id's longest length, in bytes: it is part of a key, and may hold a user's id.
-const MAX_ID_BYTES: usize = 512;
-/// A kind's longest length, in bytes.
-const MAX_KIND_BYTES: usize = 64;
-/// A title's longest length, in characters.
-const MAX_TITLE: usize = 200;
-/// A text's longest length, in characters.
-const MAX_TEXT: usize = 4_000;
-/// The most facts: what fits into a Slack message and an e-mail that is read.
-pub const MAX_FACTS: usize = 40;
-/// A fact's name, in characters.
-const MAX_FACT_NAME: usize = 100;
-/// A fact's value, in characters.
-const MAX_FACT_VALUE: usize = 300;
-/// A link's longest length, in bytes.
-const MAX_LINK_BYTES: usize = 1_000;
-/// Channels may be named twice, but a list of them is short.
-const MAX_CHANNELS: usize = 16;
 
 /// What somebody is told, whatever the channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,8 +96,7 @@ fn id(fields: &mut Fields<'_>) -> Option<String> {
     let expected = "1 to 512 printable ASCII characters";
     fields.required("id", expected, |value| {
         let id = value.as_str()?;
-        let fits = (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-        fits.then(|| id.to_owned())
+        is_id(id).then(|| id.to_owned())
     })
 }
 
@@ -142,14 +125,14 @@ fn channels(fields: &mut Fields<'_>) -> Option<Vec<Channel>> {
 fn content(fields: &mut Fields<'_>) -> Option<Content> {
     let kind = fields.required("kind", "1 to 64 of a-z, 0-9 and _", |value| {
         let kind = value.as_str()?;
-        let fits = (1..=MAX_KIND_BYTES).contains(&kind.len());
-        let plain = kind.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        (fits && plain).then(|| kind.to_owned())
+        is_kind(kind).then(|| kind.to_owned())
     });
     let severity =
         fields.required("severity", "info, warning or critical", |value| Severity::from_name(value.as_str()?));
-    let title = fields.required("title", "one line of at most 200 characters", |value| line(value, MAX_TITLE));
-    let text = fields.required("text", "at most 4000 characters", |value| lines(value, MAX_TEXT));
+    let title = fields.required("title", "one line of at most 200 characters", |value| {
+        trimmed(value, |text| is_line(text, MAX_TITLE))
+    });
+    let text = fields.required("text", "at most 4000 characters", |value| trimmed(value, is_text));
     let facts = fields.optional("facts", "at most 40 of {name, value}", facts);
     let link = fields.optional("link", "an absolute HTTP address of at most 1000 bytes", link);
     let timestamp = fields.required("timestamp", "a moment as RFC 3339 has it", |value| value.as_str()?.parse().ok());
@@ -167,28 +150,15 @@ fn content(fields: &mut Fields<'_>) -> Option<Content> {
 fn facts(value: &Value) -> Option<Vec<Fact>> {
     let list = value.as_array().filter(|list| list.len() <= MAX_FACTS)?;
     let fact = |fact: &Value| {
-        Some(Fact { name: line(&fact["name"], MAX_FACT_NAME)?, value: line(&fact["value"], MAX_FACT_VALUE)? })
+        let text = |name: &str| Some(fact[name].as_str()?.trim().to_owned());
+        Some(Fact { name: text("name")?, value: text("value")? }).filter(Fact::fits)
     };
     list.iter().map(fact).collect()
 }
 
-/// One line: a header of an e-mail is made of it.
-fn line(value: &Value, longest: usize) -> Option<String> {
+fn trimmed(value: &Value, fits: impl Fn(&str) -> bool) -> Option<String> {
     let text = value.as_str()?.trim();
-    let fits = (1..=longest).contains(&text.chars().count()) && !text.chars().any(is_break);
-    fits.then(|| text.to_owned())
-}
-
-fn lines(value: &Value, longest: usize) -> Option<String> {
-    let text = value.as_str()?.trim();
-    let fits = (1..=longest).contains(&text.chars().count());
-    let plain = !text.chars().any(|c| is_break(c) && c != '\n');
-    (fits && plain).then(|| text.to_owned())
-}
-
-/// Control characters, and what Unicode adds to end a line or to turn the direction of what follows.
-fn is_break(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    fits(text).then(|| text.to_owned())
 }
 
 fn link(value: &Value) -> Option<String> {
@@ -202,7 +172,10 @@ fn link(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use huntaze_domain::notification::Notification;
+    use huntaze_domain::json::MAX_BODY_BYTES;
+    use huntaze_domain::notification::{
+        MAX_FACT_NAME, MAX_FACT_VALUE, MAX_ID_BYTES, MAX_KIND_BYTES, MAX_TEXT, Notification,
+    };
     use serde_json::json;
 
     use super::*;
@@ -241,6 +214,24 @@ mod tests {
         assert_eq!(read, Told { id, audience, channels: vec![Channel::Email, Channel::Slack], content });
         let job = EmailJob { id: read.id, to: read.audience, content: read.content };
         assert_eq!(EmailJob::read(&map(serde_json::to_value(&job).unwrap())).unwrap(), job);
+    }
+
+    #[test]
+    fn what_a_sender_may_write_is_read_to_the_last_character() {
+        let longest = Notification {
+            id: "x".repeat(MAX_ID_BYTES),
+            kind: "k".repeat(MAX_KIND_BYTES),
+            channels: vec![Channel::Sns; MAX_CHANNELS],
+            title: "ü".repeat(MAX_TITLE),
+            text: "ü".repeat(MAX_TEXT),
+            facts: vec![Fact { name: "ü".repeat(MAX_FACT_NAME), value: "ü".repeat(MAX_FACT_VALUE) }; MAX_FACTS],
+            link: Some(format!("https://a.test/{}", "x".repeat(MAX_LINK_BYTES - 15))),
+            ..notification()
+        };
+        assert!(longest.fits());
+        let written = serde_json::to_vec(&longest).unwrap();
+        assert!(written.len() <= MAX_BODY_BYTES, "{}", written.len());
+        assert!(Told::read(&map(serde_json::to_value(&longest).unwrap())).is_ok());
     }
 
     #[test]

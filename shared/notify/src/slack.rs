@@ -13,8 +13,6 @@ use crate::message::Content;
 
 /// Slack answers within a second; the delivery's own patience is the net under this.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// A longer wait is taken for this one: then somebody wants to know the cause, not to wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
 // Block Kit's limits, <https://docs.slack.dev/reference/block-kit/blocks/>.
 const HEADER: usize = 150;
@@ -53,9 +51,7 @@ impl Slack {
         }
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Err(match status {
-            StatusCode::TOO_MANY_REQUESTS => {
-                Fault::Limited { after: after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT)) }
-            }
+            StatusCode::TOO_MANY_REQUESTS => Fault::Limited { after: after.map(Duration::from_secs) },
             StatusCode::REQUEST_TIMEOUT => Fault::Timeout,
             // The message, or a webhook that was taken away: neither mends itself.
             status if status.is_client_error() => Fault::Refused(status.as_u16().to_string()),
@@ -128,8 +124,9 @@ fn escaped(text: &str, longest: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use huntaze_domain::notification::MAX_FACTS;
+
     use super::*;
-    use crate::message::MAX_FACTS;
 
     fn content() -> Content {
         Content {

@@ -73,10 +73,9 @@ fn message(told: &Told) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use huntaze_domain::notification::{Audience, Fact, Severity};
+    use huntaze_domain::notification::{Audience, Fact, MAX_FACTS, Severity};
 
     use super::*;
-    use crate::message::MAX_FACTS;
 
     fn told() -> Told {
         let content = Content {

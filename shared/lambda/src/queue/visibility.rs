@@ -7,12 +7,15 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use tokio::sync::Mutex;
 
+use super::MOST_RECEIVES;
 use super::batch::Record;
 
 /// The first wait is at most this long, and each further one at most twice as long as the one before.
 const FIRST: Duration = Duration::from_secs(8);
-/// No wait is longer. Five receives are then over within ten minutes.
+/// No wait is longer.
 const LONGEST: Duration = Duration::from_secs(300);
+/// Nobody waits for a record that is rejected, so it comes a few times an hour at last.
+const LONGEST_REJECTION: Duration = Duration::from_secs(15 * 60);
 /// SQS hides no message for longer.
 const SQS_LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -21,6 +24,18 @@ const SQS_LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
 pub(super) fn backoff(received: u32, random: u64) -> Duration {
     let bound = FIRST.saturating_mul(1 << received.saturating_sub(1).min(10)).min(LONGEST);
     Duration::from_secs(1 + random % bound.as_secs())
+}
+
+/// When a record comes again that is on its way to the dead-letter queue: at once, until it has been received as often as a
+/// queue of the template hands one out. One that still comes is on a queue without a dead-letter queue, where it would come for
+/// as long as that keeps it; a wait that doubles, half of it jitter, keeps it from spinning.
+pub(super) fn after_rejection(received: u32, random: u64) -> Duration {
+    let beyond = received.saturating_sub(MOST_RECEIVES);
+    if beyond == 0 {
+        return Duration::ZERO;
+    }
+    let bound = FIRST.saturating_mul(1 << (beyond - 1).min(10)).min(LONGEST_REJECTION).as_secs();
+    Duration::from_secs(bound / 2 + random % (bound / 2 + 1))
 }
 
 /// Sets when records come again.
@@ -75,6 +90,17 @@ mod tests {
         for (received, bound) in bounds {
             assert_eq!(backoff(received, bound - 1).as_secs(), bound, "{received}");
             assert_eq!(backoff(received, bound).as_secs(), 1, "{received}");
+        }
+    }
+
+    #[test]
+    fn a_rejected_record_comes_at_once_until_a_queue_with_a_dead_letter_queue_would_have_moved_it() {
+        for received in [0, 1, 5, MOST_RECEIVES] {
+            assert_eq!(after_rejection(received, 7), Duration::ZERO, "{received}");
+        }
+        for (beyond, bound) in [(1, 8), (2, 16), (7, 512), (8, 900), (1_000, 900)] {
+            assert_eq!(after_rejection(MOST_RECEIVES + beyond, 0).as_secs(), bound / 2, "{beyond}");
+            assert_eq!(after_rejection(MOST_RECEIVES + beyond, bound / 2).as_secs(), bound, "{beyond}");
         }
     }
 }

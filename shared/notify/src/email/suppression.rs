@@ -89,6 +89,19 @@ mod tests {
         Suppressions { client: Client::from_conf(config), table: "t".to_owned(), key }
     }
 
+    /// What the README has a person compute who lifts a suppression.
+    #[test]
+    fn a_suppression_is_found_by_the_hashes_that_openssl_makes() {
+        let ids = suppressions(Some("a key")).ids(&Address::parse("Ana@Mail.example").unwrap());
+        assert_eq!(
+            ids,
+            [
+                "suppressed#e02e5923f2c599cd77f528356f8bed1fdad0fdb3a81d9d70a37b68bf38e443eb",
+                "suppressed#7f0d4910592408724f1860bc3faf02f793ec9704e13802e246203501f10d3b99",
+            ]
+        );
+    }
+
     #[test]
     fn an_address_is_kept_as_a_keyed_hash_and_found_under_its_plain_one_too() {
         let ids = |key, address: &str| suppressions(key).ids(&Address::parse(address).unwrap());

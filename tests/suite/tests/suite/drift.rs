@@ -12,6 +12,8 @@ use huntaze_domain::ids::MAX_ID_BYTES;
 use huntaze_domain::intent::MAX_PLATFORMS;
 use huntaze_lambda::metrics::CATALOGUE;
 use huntaze_lambda::problem::status_and_title;
+use huntaze_lambda::queue::MOST_RECEIVES;
+use huntaze_notify::delivery::MOST_ATTEMPTS;
 use huntaze_tests::load_event;
 use serde_json::Value;
 
@@ -238,6 +240,25 @@ fn every_alarm_watches_a_metric_that_is_emitted_with_its_dimensions() -> Result<
         }
     }
     assert!(watched.contains("AIProviderCost"), "{watched:?}");
+    Ok(())
+}
+
+/// Channels of a notification that can fail: Slack, the topic, the queue of e-mails.
+const CHANNELS_THAT_FAIL: u32 = 3;
+
+#[test]
+fn a_message_is_handed_out_more_often_than_its_channels_are_tried() -> Result<()> {
+    let template = template()?;
+    const { assert!(MOST_RECEIVES > CHANNELS_THAT_FAIL * MOST_ATTEMPTS) };
+    for queue in ["NotificationsQueue", "EmailQueue"] {
+        let most = &template["Resources"][queue]["Properties"]["RedrivePolicy"]["maxReceiveCount"];
+        assert_eq!(most.as_u64(), Some(MOST_RECEIVES.into()), "{queue}");
+    }
+    // What a rejected record is handed out for at once, no queue hands out more often.
+    for queue in resources(&template, "AWS::SQS::Queue")? {
+        let most = queue["Properties"]["RedrivePolicy"]["maxReceiveCount"].as_u64();
+        assert!(most.is_none_or(|most| most <= MOST_RECEIVES.into()), "{most:?}");
+    }
     Ok(())
 }
 

@@ -42,6 +42,13 @@ async fn told(app: &App, post: &Post) -> Result<[usize; 3]> {
     Ok([post.emails().await?.len(), app.world.slack_messages().len(), post.publications().await?.len()])
 }
 
+/// What a function said at a level.
+fn said(function: &Function, level: &str) -> Vec<String> {
+    let lines = function.stdout();
+    let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["level"] == level).map(|line| text(&line["message"]).to_owned()).collect()
+}
+
 /// Has the e-mail jobs that there are written, by a process of its own.
 async fn write_emails(app: &App, post: &Post) -> Result<Function> {
     let email = app.function("email")?;
@@ -116,8 +123,13 @@ async fn one_broken_channel_holds_up_no_other_and_is_tried_again_alone() -> Resu
         write_emails(&app, &post).await?;
         assert_eq!((post.emails().await?.len(), post.publications().await?.len()), (1, 1), "{fault:?}");
         assert_eq!(post.delivery("n1#slack").await?, ("waiting".to_owned(), 1), "{fault:?}");
-        assert_eq!(consume(&notifications, &batch_of(&body, 2)).await?, None);
-        assert_eq!(consume(&notifications, &batch_of(&body, 3)).await?.as_deref(), DONE);
+        // Before its time it is left alone, which is no attempt.
+        assert_eq!(consume(&notifications, &batch_of(&body, 2)).await?, Some(vec!["m1".to_owned()]), "{fault:?}");
+        assert_eq!(post.delivery("n1#slack").await?, ("waiting".to_owned(), 1), "{fault:?}");
+        post.run_out("n1#slack").await?;
+        assert_eq!(consume(&notifications, &batch_of(&body, 3)).await?, None);
+        post.run_out("n1#slack").await?;
+        assert_eq!(consume(&notifications, &batch_of(&body, 4)).await?.as_deref(), DONE);
         assert_eq!(post.delivery("n1#slack").await?, ("sent".to_owned(), 3), "{fault:?}");
         write_emails(&app, &post).await?;
         assert_eq!((post.emails().await?.len(), post.publications().await?.len()), (1, 1), "{fault:?}");
@@ -126,20 +138,78 @@ async fn one_broken_channel_holds_up_no_other_and_is_tried_again_alone() -> Resu
 }
 
 #[tokio::test]
-async fn a_channel_that_does_not_come_back_is_given_up_after_five_attempts() -> Result<()> {
+async fn a_notification_comes_again_when_the_first_of_its_channels_is_due() -> Result<()> {
     let (app, post) = open().await?;
-    let app = app.set("SLACK_WEBHOOK_URL", format!("http://{}/services/T/B/{SLACK_TOKEN}", closed_port()?));
-    let notifications = app.function("notifications")?;
-    let body = notification("n1", &json!("operators"), &["slack", "in_app"]);
-    for received in 1..5 {
-        assert_eq!(consume(&notifications, &batch_of(&body, received)).await?, None, "{received}");
+    // Slack wants ten minutes, the topic is tried again after at most 15 seconds.
+    app.world.fault(Fault::rate_limited(600).on(Provider::Slack));
+    let notifications =
+        app.function_with("notifications", "AWS_ENDPOINT_URL_SNS", &format!("http://{}", closed_port()?))?;
+    // Whichever queue it is on.
+    post.put_email_job(&notification("n1", &json!("operators"), &["slack", "sns"])).await?;
+    let taken = post.email_batch().await?.unwrap();
+    assert_eq!(consume(&notifications, &taken).await?, None);
+    eventually(BOUND, async || {
+        ensure!(post.visible_jobs().await? == 1, "not there yet");
+        Ok(())
+    })
+    .await?;
+    let mended = app.function("notifications")?;
+    post.run_out("n1#sns").await?;
+    let again = post.email_batch().await?.unwrap();
+    assert_eq!(consume(&mended, &again).await?.map(|again| again.len()), Some(1), "Slack is still to be told");
+    assert_eq!(post.delivery("n1#sns").await?, ("sent".to_owned(), 2));
+    assert_eq!(post.delivery("n1#slack").await?, ("waiting".to_owned(), 1));
+    assert_eq!(app.world.slack_messages().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_that_does_not_come_back_sends_its_message_to_the_dead_letter_queue_and_is_tried_again_from_there()
+-> Result<()> {
+    let (app, post) = open().await?;
+    let refused = format!("http://{}/services/T/B/{SLACK_TOKEN}", closed_port()?);
+    let broken = app.function_with("notifications", "SLACK_WEBHOOK_URL", &refused)?;
+    let body = notification("n1", &json!("operators"), &["slack", "sns"]);
+    for received in 1..10 {
+        assert_eq!(consume(&broken, &batch_of(&body, received)).await?, None, "{received}");
+        post.run_out("n1#slack").await?;
     }
-    assert_eq!(consume(&notifications, &batch_of(&body, 5)).await?.as_deref(), DONE);
-    assert_eq!(post.delivery("n1#slack").await?, ("failed".to_owned(), 5));
-    assert!(notifications.logs().contains("given up"), "{}", notifications.logs());
-    // It stays given up.
-    assert_eq!(consume(&notifications, &batch_of(&body, 6)).await?.as_deref(), DONE);
-    assert_eq!(post.delivery("n1#slack").await?, ("failed".to_owned(), 5));
+    let rejected = Some(vec!["m1".to_owned()]);
+    assert_eq!(consume(&broken, &batch_of(&body, 10)).await?, rejected);
+    assert_eq!(post.delivery("n1#slack").await?, ("exhausted".to_owned(), 10));
+    assert!(broken.logs().contains("tried for the last time: slack"), "{}", broken.logs());
+    assert!(broken.logs().contains("\"RecordsRejected\":1"), "{}", broken.logs());
+    // On its way it is not tried, by whichever process, though the channel works by now.
+    let mended = app.function("notifications")?;
+    assert_eq!(consume(&mended, &batch_of(&body, 11)).await?, rejected);
+    assert_eq!(app.world.slack_messages().len(), 0);
+
+    // Put back, it is another message, with all its attempts.
+    let put_back = |received| batch([("m2", body.as_str())], received);
+    assert_eq!(consume(&broken, &put_back(1)).await?, None);
+    assert_eq!(post.delivery("n1#slack").await?, ("waiting".to_owned(), 11));
+    post.run_out("n1#slack").await?;
+    assert_eq!(consume(&mended, &put_back(2)).await?.as_deref(), DONE);
+    assert_eq!(post.delivery("n1#slack").await?, ("sent".to_owned(), 12));
+    assert_eq!(post.delivery("n1#sns").await?, ("sent".to_owned(), 1));
+    assert_eq!((app.world.slack_messages().len(), post.publications().await?.len()), (1, 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_email_that_ses_does_not_take_goes_to_the_dead_letter_queue_and_is_written_from_there() -> Result<()> {
+    let (app, post) = open().await?;
+    let broken = app.function_with("email", "AWS_ENDPOINT_URL_SESV2", &format!("http://{}", closed_port()?))?;
+    let job = to_operators("n1").replace("audience", "to");
+    for received in 1..10 {
+        assert_eq!(consume(&broken, &batch_of(&job, received)).await?, None, "{received}");
+        post.run_out("n1#email").await?;
+    }
+    assert_eq!(consume(&broken, &batch_of(&job, 10)).await?, Some(vec!["m1".to_owned()]));
+    assert_eq!(post.delivery("n1#email").await?, ("exhausted".to_owned(), 10));
+    let mended = app.function("email")?;
+    assert_eq!(consume(&mended, &batch([("m2", job.as_str())], 1)).await?.as_deref(), DONE);
+    assert_eq!((post.delivery("n1#email").await?, post.emails().await?.len()), (("sent".to_owned(), 11), 1));
     Ok(())
 }
 
@@ -160,6 +230,7 @@ async fn slacks_own_wait_is_kept_and_its_refusal_is_final() -> Result<()> {
     app.world.fault(Fault::status(404).on(Provider::Slack));
     assert_eq!(consume(&notifications, &batch_of(&only_slack("n2"), 1)).await?.as_deref(), DONE);
     assert_eq!(post.delivery("n2#slack").await?, ("failed".to_owned(), 1));
+    assert_eq!(said(&notifications, "ERROR"), ["given up"]);
     Ok(())
 }
 
@@ -265,13 +336,37 @@ async fn a_permanent_bounce_and_a_complaint_suppress_an_address_and_a_passing_on
 }
 
 #[tokio::test]
+async fn that_an_operator_is_not_written_to_is_a_warning_without_the_address() -> Result<()> {
+    let (app, post) = open().await?;
+    let bounce = json!({"bounceType": "Permanent", "bouncedRecipients": [{"emailAddress": OPERATORS}]});
+    let bounce = json!({"notificationType": "Bounce", "bounce": bounce}).to_string();
+    let feedback = json!({"Type": "Notification", "Message": bounce}).to_string();
+    let both = app.function_with("email", "COST_ALERT_EMAIL", &format!("{OPERATORS}, second@mail.example"))?;
+    assert_eq!(consume(&both, &batch_of(&feedback, 1)).await?.as_deref(), DONE);
+    let job = |id: &str| to_operators(id).replace("audience", "to");
+    assert_eq!(consume(&both, &batch_of(&job("n1"), 1)).await?.as_deref(), DONE);
+    assert_eq!(post.emails().await?[0]["To"], json!(["second@mail.example"]));
+    let one = app.function("email")?;
+    assert_eq!(consume(&one, &batch_of(&job("n2"), 1)).await?.as_deref(), DONE);
+    let none = app.function_with("email", "COST_ALERT_EMAIL", "")?;
+    assert_eq!(consume(&none, &batch_of(&job("n3"), 1)).await?.as_deref(), DONE);
+    for (function, warning) in [(&both, "not written to all of the operators"), (&one, "skipped"), (&none, "skipped")] {
+        assert_eq!(said(function, "WARN"), [warning], "{}", function.logs());
+        assert!(!function.logs().contains("mail.example"), "{}", function.logs());
+    }
+    assert_eq!(post.emails().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_not_configured_is_passed_over_and_recorded() -> Result<()> {
     let (app, post) = open().await?;
     let app =
         ["SLACK_WEBHOOK_URL", "COST_ALERTS_SNS_TOPIC", "SES_FROM_EMAIL"].iter().fold(app, |app, name| app.unset(name));
     let notifications = app.function("notifications")?;
     assert_eq!(consume(&notifications, &batch_of(&to_operators("n1"), 1)).await?.as_deref(), DONE);
-    write_emails(&app, &post).await?;
+    let email = write_emails(&app, &post).await?;
+    assert_eq!((said(&notifications, "WARN").len(), said(&email, "WARN").len()), (2, 1));
     for (channel, state) in [("slack", "skipped"), ("sns", "skipped"), ("email", "skipped"), ("in_app", "sent")] {
         assert_eq!(post.delivery(&format!("n1#{channel}")).await?.0, state, "{channel}");
     }

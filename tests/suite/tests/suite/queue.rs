@@ -117,3 +117,25 @@ async fn what_is_not_done_is_on_the_queue_again_when_the_record_says_so() -> Res
     assert!(!function.logs().contains("the queue's own time-out"), "{}", function.logs());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_rejected_record_does_not_spin_on_a_queue_without_a_dead_letter_queue() -> Result<()> {
+    let (app, post) = Post::open(App::start().await?).await?;
+    let function = probe(&app)?;
+    post.put_email_job(r#"{"do": "reject"}"#).await?;
+    let mut taken = post.email_batch().await?.unwrap();
+    taken["Records"][0]["attributes"]["ApproximateReceiveCount"] = json!("1000");
+    consume(&function, &taken).await?;
+    assert_eq!(post.visible_jobs().await?, 0, "it comes again after some minutes");
+    Ok(())
+}
+
+#[tokio::test]
+async fn records_that_are_rejected_do_not_slow_down_the_others_of_their_queue() -> Result<()> {
+    let app = App::start().await?;
+    let function = probe(&app)?;
+    let rejected = batch([("a", r#"{"do": "reject"}"#), ("b", "no JSON")], 1);
+    assert_eq!(consume(&function, &rejected).await?.map(|again| again.len()), Some(2), "the invocation went well");
+    assert_eq!(lines(&function).await?.last().unwrap()["Errors"], 0);
+    Ok(())
+}
