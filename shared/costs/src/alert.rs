@@ -28,9 +28,8 @@ use std::time::Duration;
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
 use huntaze_domain::money::Usd;
-use huntaze_domain::notification::{Channel, Fact, Notification, Severity};
+use huntaze_domain::notification::{Channel, Fact, Notification, Severity, is_text};
 use huntaze_domain::provider::Provider;
-use huntaze_domain::text::lines;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -435,7 +434,8 @@ impl NewAlert {
             // As people write it, and as it can be told over every channel.
             let message = fields.required("message", MESSAGE, |v| {
                 let text = v.as_str()?.replace("\r\n", "\n").replace('\r', "\n");
-                lines(&text, MAX_MESSAGE).map(str::to_owned)
+                let text = text.trim();
+                (text.chars().count() <= MAX_MESSAGE && is_text(text)).then(|| text.to_owned())
             });
             let severity = fields.optional("severity", SEVERITY, |v| v.as_str().and_then(Severity::from_name));
             Some(Self {
@@ -540,7 +540,8 @@ mod tests {
         let told = Alert::of(daily(&ana, "5.0012"), at("2026-11-21T10:20:30Z")).notification();
         assert_eq!(told.text, "Your requests cost $5.0012 on 2026-11-21, the threshold is $5.00.");
         assert_eq!((told.audience, told.channels), (ana.audience(), vec![Channel::InApp, Channel::Email]));
-        assert_eq!(told.facts[1], Fact { name: "Current".to_owned(), value: "$5.0012".to_owned() });
+        let fact = |name: &str, value: &str| Fact { name: name.to_owned(), value: value.to_owned() };
+        assert!([fact("User", "ana"), fact("Current", "$5.0012")].iter().all(|one| told.facts.contains(one)));
     }
 
     #[test]
@@ -565,6 +566,18 @@ mod tests {
         assert_eq!(Occasion::from(&more).alert_id(), told.alert_id());
         let next = Refusal { starts_on: "2026-11-22".parse().unwrap(), ..budget };
         assert_ne!(Occasion::from(&next).alert_id(), told.alert_id());
+    }
+
+    #[test]
+    fn an_administrators_words_are_told_as_they_can_be() {
+        let read = |message: &str| {
+            let body = json!({"type": "budget_exceeded", "threshold": 1, "message": message});
+            NewAlert::parse(body.to_string().as_bytes()).map(|new| new.message)
+        };
+        assert_eq!(read(" line 1\r\nline 2 "), Ok("line 1\nline 2".to_owned()));
+        for odd in ["   ", "a\tb", "x\u{202e}y", &"m".repeat(501)] {
+            assert!(read(odd).is_err(), "{odd:?}");
+        }
     }
 
     #[test]
@@ -596,6 +609,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whoever_it_is_about_the_consumer_takes_it(user in "[!-~]{1,128}", names in proptest::collection::vec("[!-~]{1,128}", 0..8)) {
+            let whose = Owner::from(UserId::parse(&user).ok());
+            let threshold = Threshold::default_of(&whose, ThresholdKind::Daily).unwrap();
+            let crossing = Crossing::of(&threshold, "2026-11-21".to_owned(), usd("7.000000000001")).unwrap();
+            let contributor = |name: String| Contributor { kind: "user".to_owned(), name, cost: usd("999999.123456789012") };
+            let contributors = names.into_iter().map(contributor).collect();
+            let alert = Alert::of(Occasion { contributors, ..crossing.into() }, at("2026-11-21T12:00:00Z"));
+            prop_assert!(alert.notification().fits(), "{:?}", alert.notification());
+        }
+
         /// Whatever the totals and the times are: a period fires at most once and not before it is reached, two alerts of a
         /// source are the silence apart, and one that is still reached fires when the silence is over.
         #[test]

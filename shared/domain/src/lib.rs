@@ -9,5 +9,4 @@ pub mod money;
 pub mod notification;
 pub mod principal;
 pub mod provider;
-pub mod text;
 pub mod trace;
