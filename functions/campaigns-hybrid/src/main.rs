@@ -8,13 +8,14 @@ use std::time::Duration;
 use huntaze_costs::config::ledger;
 use huntaze_costs::ledger::Ledger;
 use huntaze_costs::watch::Watch;
-use huntaze_lambda::clients::{self, Aws, Redis};
+use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_orchestrator::store;
 use huntaze_postgres::Database;
+use huntaze_redis::Redis;
 
 /// The gateway answers 503 after 30 s; two are kept for what surrounds the calls.
 const REQUEST_DEADLINE_MS: u64 = 28_000;

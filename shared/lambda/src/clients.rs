@@ -1,7 +1,5 @@
 //! Clients on one TLS configuration (ADR 0002). Each function builds only those that it uses.
 
-mod redis;
-
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +27,6 @@ use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-pub use self::redis::{Redis, RedisFault};
 use crate::scope;
 
 /// An AWS call, its retries included, is given up after this time.

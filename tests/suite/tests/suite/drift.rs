@@ -301,8 +301,10 @@ fn every_scheduled_function_has_an_alarm_on_its_errors() -> Result<()> {
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("postgres", &[]),
+    ("redis", &["domain"]),
     ("costs", &["domain", "postgres"]),
-    ("lambda", &["domain"]),
+    ("lambda", &["domain", "redis"]),
+    ("messaging", &["domain", "postgres", "redis"]),
     ("notify", &["domain"]),
     ("orchestrator", &["domain", "postgres", "costs"]),
 ];
