@@ -32,8 +32,9 @@ CREATE TABLE orchestrator.messages (
     -- Of the workflow whose text it is.
     workflow_id       text UNIQUE REFERENCES orchestrator.workflows,
     idempotency_key   text,
-    -- What was asked for: of a request with a key its body, else account, recipient and text.
     request_hash      bytea NOT NULL,
+    -- Of account, recipient and text: without a key, what is alike within some minutes is one message.
+    content_hash      bytea NOT NULL,
     recipient_id      text NOT NULL,
     content           text NOT NULL CHECK (char_length(content) BETWEEN 1 AND 1000),
     message_type      text NOT NULL CHECK (message_type IN ('welcome', 'follow_up', 'promotional', 'custom')),
@@ -44,6 +45,7 @@ CREATE TABLE orchestrator.messages (
                                                       'unknown', 'cancelled', 'rejected')),
     -- Raised by each claim.
     fence             bigint NOT NULL DEFAULT 0,
+    claimed_by        text,
     claimed_until     timestamptz,
     -- Its place among those that are due: a step of priority is so much of waiting, so that none waits for ever.
     rank_at           timestamptz NOT NULL,
@@ -53,12 +55,13 @@ CREATE TABLE orchestrator.messages (
     retries_left      smallint NOT NULL,
     -- The session was read again for it after the platform had refused it.
     session_refreshed boolean NOT NULL DEFAULT false,
-    throttled         smallint NOT NULL DEFAULT 0,
+    throttled         integer NOT NULL DEFAULT 0,
     failure           text,
     dead_lettered     boolean NOT NULL DEFAULT false,
     platform_id       text,
     -- Of one whose end is not known: looks at the conversation so far, and when the next is due. None due: a person decides.
     looks             smallint NOT NULL DEFAULT 0,
+    blind_looks       smallint NOT NULL DEFAULT 0,
     look_at           timestamptz,
     decided_by        text,
     decided_at        timestamptz,
@@ -72,9 +75,10 @@ CREATE TABLE orchestrator.messages (
 );
 -- What is due of an account, in its order.
 CREATE INDEX messages_waiting ON orchestrator.messages (account_id, rank_at, id) WHERE status = 'queued';
+CREATE INDEX messages_due ON orchestrator.messages (not_before) WHERE status = 'queued';
 CREATE INDEX messages_in_hand ON orchestrator.messages (account_id, claimed_until) WHERE status IN ('claimed', 'sending');
 CREATE INDEX messages_to_look_for ON orchestrator.messages (look_at) WHERE status = 'unknown' AND look_at IS NOT NULL;
-CREATE INDEX messages_alike ON orchestrator.messages (account_id, request_hash, created_at);
+CREATE INDEX messages_alike ON orchestrator.messages (account_id, content_hash, created_at);
 CREATE INDEX messages_by_user ON orchestrator.messages (user_id, created_at DESC, id DESC);
 CREATE INDEX messages_to_project ON orchestrator.messages (changed_at) WHERE projected_at IS NULL;
 -- One message of the platform is one of ours.
@@ -100,3 +104,457 @@ CREATE TABLE orchestrator.message_attempts (
 CREATE INDEX message_attempts_by_account ON orchestrator.message_attempts (account_id, counts_until);
 CREATE INDEX message_attempts_by_user ON orchestrator.message_attempts (user_id, counts_until);
 CREATE INDEX message_attempts_by_time ON orchestrator.message_attempts (counts_until);
+
+-- Denials of the limiter, counted by the hour.
+CREATE TABLE orchestrator.limiter_denials (
+    account_id text NOT NULL,
+    user_id    text NOT NULL,
+    layer      text NOT NULL,
+    hour       timestamptz NOT NULL,
+    denials    bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (hour, account_id, layer)
+);
+CREATE INDEX limiter_denials_by_user ON orchestrator.limiter_denials (user_id, hour);
+
+-- What was given up: a message whose retries are used up, or a hint that could not be handled.
+CREATE TABLE orchestrator.dead_letters (
+    id          text PRIMARY KEY,
+    kind        text NOT NULL CHECK (kind IN ('message', 'hint')),
+    account_id  text,
+    message_id  text,
+    reason      text NOT NULL,
+    body        text,
+    status      text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'redriven')),
+    received_at timestamptz NOT NULL DEFAULT now(),
+    decided_at  timestamptz,
+    decided_by  text
+);
+CREATE INDEX dead_letters_by_time ON orchestrator.dead_letters (received_at DESC, id DESC);
+
+-- How much of waiting a priority is worth, in steps: the place among what is due is the moment of being due plus these.
+CREATE FUNCTION orchestrator.steps(priority text) RETURNS integer
+    LANGUAGE sql IMMUTABLE RETURN CASE priority WHEN 'critical' THEN 0 WHEN 'high' THEN 1 WHEN 'medium' THEN 2 ELSE 3 END;
+
+-- The stricter of two levels.
+CREATE FUNCTION orchestrator.stricter(one text, other text) RETURNS text
+    LANGUAGE sql IMMUTABLE RETURN CASE WHEN 'strict' IN (one, other) THEN 'strict' WHEN 'moderate' IN (one, other) THEN 'moderate'
+        ELSE 'relaxed' END;
+
+-- When an account is to be looked at next, in milliseconds from now, where a hint is to be put on the queue for it; NULL where
+-- one is under way, nothing is due within a queue's longest delay, or whoever has a message of it in hand will ask again.
+-- The account's row is locked by the caller.
+CREATE FUNCTION orchestrator.wake(of_account text) RETURNS bigint
+    LANGUAGE plpgsql AS $$
+DECLARE
+    due timestamptz;
+    account orchestrator.accounts;
+BEGIN
+    SELECT * INTO account FROM orchestrator.accounts WHERE id = of_account;
+    SELECT least(
+               (SELECT greatest(min(m.not_before), account.resume_at) FROM orchestrator.messages m
+                 WHERE m.account_id = of_account AND m.status = 'queued' AND account.status = 'active'
+                   AND NOT EXISTS (SELECT FROM orchestrator.messages h
+                                    WHERE h.account_id = of_account AND h.status IN ('claimed', 'sending') AND h.claimed_until > now())),
+               (SELECT min(m.look_at) FROM orchestrator.messages m
+                 WHERE m.account_id = of_account AND m.status = 'unknown' AND m.look_at IS NOT NULL))
+      INTO due;
+    due := greatest(due, now());
+    -- A hint that has been due for a minute was lost.
+    IF due IS NULL OR due > now() + interval '15 minutes'
+       OR account.wake_at <= due + interval '1 second' AND account.wake_at > now() - interval '1 minute' THEN
+        RETURN NULL;
+    END IF;
+    UPDATE orchestrator.accounts SET wake_at = due WHERE id = of_account;
+    RETURN ceil(extract(epoch FROM due - now()) * 1000);
+END $$;
+
+-- Takes a message on: an object of its columns, of which `account_id` may be absent where the user has one account only.
+-- policy: `strict`, `always` or `never`; generated: whether a machine wrote it; alike_ms: for how long the same is one message
+-- where it has no key; most: how many may wait of an account (NULL: any number).
+-- outcome: `accepted`, `duplicate` (its key's, or alike), `mismatch` (its key with another request), `no_account`, `which_account`,
+-- `foreign`, `full`. accepted: the message. Sent twice, it is one.
+CREATE FUNCTION orchestrator.accept_message(wanted jsonb, policy text, generated boolean, step_ms bigint, alike_ms bigint,
+                                            most bigint, OUT outcome text, OUT accepted orchestrator.messages, OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    n orchestrator.messages := jsonb_populate_record(NULL::orchestrator.messages, wanted);
+    account orchestrator.accounts;
+    owned text[];
+    due timestamptz;
+BEGIN
+    IF n.account_id IS NULL THEN
+        SELECT array_agg(id) INTO owned FROM orchestrator.accounts WHERE user_id = n.user_id;
+        outcome := CASE coalesce(cardinality(owned), 0) WHEN 0 THEN 'no_account' WHEN 1 THEN NULL ELSE 'which_account' END;
+        IF outcome IS NOT NULL THEN RETURN; END IF;
+        n.account_id := owned[1];
+    END IF;
+    SELECT * INTO account FROM orchestrator.accounts WHERE id = n.account_id FOR UPDATE;
+    outcome := CASE WHEN account.id IS NULL THEN 'no_account' WHEN account.user_id <> n.user_id THEN 'foreign' END;
+    IF outcome IS NOT NULL THEN RETURN; END IF;
+
+    SELECT * INTO accepted FROM orchestrator.messages WHERE id = n.id;
+    IF FOUND THEN
+        outcome := 'accepted';
+    ELSE
+        SELECT * INTO accepted FROM orchestrator.messages WHERE user_id = n.user_id AND idempotency_key = n.idempotency_key;
+        IF FOUND THEN
+            outcome := CASE WHEN accepted.request_hash = n.request_hash THEN 'duplicate' ELSE 'mismatch' END;
+            RETURN;
+        END IF;
+        IF n.idempotency_key IS NULL AND alike_ms > 0 THEN
+            SELECT * INTO accepted FROM orchestrator.messages m
+             WHERE m.account_id = n.account_id AND m.content_hash = n.content_hash
+               AND m.created_at > now() - make_interval(secs => alike_ms / 1000.0)
+               AND m.status NOT IN ('failed', 'cancelled', 'rejected')
+             ORDER BY m.created_at LIMIT 1;
+            IF FOUND THEN
+                outcome := 'duplicate';
+                RETURN;
+            END IF;
+        END IF;
+        IF (SELECT count(*) FROM orchestrator.messages m
+             WHERE m.account_id = n.account_id AND m.status IN ('awaiting_approval', 'queued', 'claimed')) >= most THEN
+            outcome := 'full';
+            RETURN;
+        END IF;
+        due := greatest(n.not_before, now());
+        n.compliance_level := orchestrator.stricter(n.compliance_level, account.compliance_floor);
+        INSERT INTO orchestrator.messages (
+            id, account_id, user_id, requested_by, workflow_id, idempotency_key, request_hash, content_hash, recipient_id, content,
+            message_type, priority, compliance_level, metadata, status, rank_at, not_before, retries_left, request_id, trace_id)
+        VALUES (
+            n.id, n.account_id, n.user_id, n.requested_by, n.workflow_id, n.idempotency_key, n.request_hash, n.content_hash,
+            n.recipient_id, n.content, n.message_type, n.priority, n.compliance_level, n.metadata,
+            CASE WHEN policy = 'always' OR policy = 'strict' AND generated AND n.compliance_level = 'strict'
+                 THEN 'awaiting_approval' ELSE 'queued' END,
+            due + make_interval(secs => orchestrator.steps(n.priority) * step_ms / 1000.0), due,
+            n.retries_left, n.request_id, n.trace_id)
+        RETURNING * INTO accepted;
+        outcome := 'accepted';
+    END IF;
+    wake_ms := orchestrator.wake(n.account_id);
+END $$;
+
+-- Puts back what a worker had in hand for longer than its lease: nothing was sent of what is claimed; what is being sent may
+-- have arrived. The account's row is locked by the caller.
+CREATE FUNCTION orchestrator.expire(of_account text) RETURNS void
+    LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE orchestrator.message_attempts t SET outcome = 'unknown', reason = 'interrupted', ended_at = now()
+      FROM orchestrator.messages m
+     WHERE m.account_id = of_account AND m.status = 'sending' AND m.claimed_until <= now()
+       AND t.message_id = m.id AND t.attempt = m.attempts AND t.outcome = 'sending';
+    UPDATE orchestrator.messages m
+       SET status = CASE m.status WHEN 'claimed' THEN 'queued' ELSE 'unknown' END,
+           failure = CASE m.status WHEN 'claimed' THEN m.failure ELSE 'interrupted' END,
+           look_at = CASE m.status WHEN 'claimed' THEN NULL ELSE now() END,
+           settled_at = CASE m.status WHEN 'claimed' THEN NULL ELSE now() END,
+           looks = 0, blind_looks = 0, claimed_until = NULL, changed_at = now(), projected_at = NULL
+     WHERE m.account_id = of_account AND m.status IN ('claimed', 'sending') AND m.claimed_until <= now();
+END $$;
+
+-- Takes the first message of an account that is due, unless one of it is in hand. claimant: unlike any other's; who sends this
+-- again is given the same message.
+-- outcome: `claimed`, or why not: `none`, `busy`, `paused`, `later` (the account waits); wake_ms: then as `wake`.
+CREATE FUNCTION orchestrator.claim_message(of_account text, claimant text, lease_ms bigint, OUT outcome text,
+                                           OUT claimed orchestrator.messages, OUT limits jsonb, OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    account orchestrator.accounts;
+BEGIN
+    SELECT * INTO account FROM orchestrator.accounts WHERE id = of_account FOR UPDATE;
+    -- This is the hint that was under way.
+    UPDATE orchestrator.accounts SET wake_at = NULL WHERE id = of_account AND wake_at <= now() + interval '1 second';
+    PERFORM orchestrator.expire(of_account);
+    limits := account.limits;
+    SELECT * INTO claimed FROM orchestrator.messages m WHERE m.account_id = of_account AND m.status IN ('claimed', 'sending');
+    IF FOUND THEN
+        outcome := CASE WHEN claimed.status = 'claimed' AND claimed.claimed_by = claimant THEN 'claimed' ELSE 'busy' END;
+        RETURN;
+    END IF;
+    outcome := CASE WHEN account.status <> 'active' THEN 'paused' WHEN account.resume_at > now() THEN 'later' END;
+    IF outcome IS NOT NULL THEN
+        wake_ms := orchestrator.wake(of_account);
+        RETURN;
+    END IF;
+
+    UPDATE orchestrator.messages m
+       SET status = 'claimed', fence = m.fence + 1, claimed_by = claimant,
+           claimed_until = now() + make_interval(secs => lease_ms / 1000.0)
+     WHERE m.id = (SELECT d.id FROM orchestrator.messages d
+                    WHERE d.account_id = of_account AND d.status = 'queued' AND d.not_before <= now()
+                    ORDER BY d.rank_at, d.id LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING * INTO claimed;
+    outcome := CASE WHEN FOUND THEN 'claimed' ELSE 'none' END;
+    wake_ms := CASE outcome WHEN 'none' THEN orchestrator.wake(of_account) END;
+END $$;
+
+-- The point of no return: the attempt is written down before its bytes leave, and is counted for so long. generations: those of
+-- the limiter's logs that granted it.
+-- outcome: `sending`; `fenced` (the message is not the claimant's any more, or cancelled), `paused`, or `forgotten`: the limiter
+-- has lost its memory since.
+CREATE FUNCTION orchestrator.begin_sending(of_message text, of_fence bigint, of_attempt smallint, generations jsonb, hold_ms bigint,
+                                           lease_ms bigint) RETURNS text
+    LANGUAGE plpgsql AS $$
+DECLARE
+    m orchestrator.messages;
+    account_status text;
+BEGIN
+    SELECT a.status INTO account_status FROM orchestrator.accounts a
+     WHERE a.id = (SELECT account_id FROM orchestrator.messages WHERE id = of_message) FOR SHARE;
+    SELECT * INTO m FROM orchestrator.messages WHERE id = of_message FOR UPDATE;
+    IF m.fence IS DISTINCT FROM of_fence THEN RETURN 'fenced'; END IF;
+    -- Sent twice.
+    IF m.status = 'sending' AND m.attempts = of_attempt THEN RETURN 'sending'; END IF;
+    IF m.status <> 'claimed' OR m.claimed_until <= now() OR m.attempts + 1 <> of_attempt THEN RETURN 'fenced'; END IF;
+    IF account_status <> 'active' THEN RETURN 'paused'; END IF;
+    IF NOT orchestrator.permits_hold(generations) THEN RETURN 'forgotten'; END IF;
+    UPDATE orchestrator.messages
+       SET status = 'sending', attempts = of_attempt, claimed_until = now() + make_interval(secs => lease_ms / 1000.0),
+           changed_at = now(), projected_at = NULL
+     WHERE id = of_message;
+    INSERT INTO orchestrator.message_attempts (message_id, attempt, account_id, user_id, recipient_id, message_type, counts_until)
+    VALUES (m.id, of_attempt, m.account_id, m.user_id, m.recipient_id, m.message_type,
+            now() + make_interval(secs => hold_ms / 1000.0));
+    RETURN 'sending';
+END $$;
+
+-- Gives a claimed message back: nothing was sent. message_ms: it waits so long; account_ms: all of the account do; NULL: no longer
+-- than before. denied: the limiter's layers that said so. Returns as `wake`; where it is not the claimant's any more, nothing
+-- changes.
+CREATE FUNCTION orchestrator.release_message(of_message text, of_fence bigint, message_ms bigint, account_ms bigint, denied text[])
+    RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    m orchestrator.messages;
+BEGIN
+    PERFORM FROM orchestrator.accounts a
+      WHERE a.id = (SELECT account_id FROM orchestrator.messages WHERE id = of_message) FOR UPDATE;
+    UPDATE orchestrator.messages n
+       SET status = 'queued', claimed_until = NULL,
+           not_before = greatest(n.not_before, now() + make_interval(secs => message_ms / 1000.0)),
+           throttled = n.throttled + CASE WHEN cardinality(denied) > 0 THEN 1 ELSE 0 END,
+           changed_at = now(), projected_at = NULL
+     WHERE n.id = of_message AND n.fence = of_fence AND n.status = 'claimed'
+    RETURNING * INTO m;
+    IF FOUND THEN
+        UPDATE orchestrator.accounts a
+           SET resume_at = greatest(a.resume_at, now() + make_interval(secs => account_ms / 1000.0))
+         WHERE a.id = m.account_id AND account_ms IS NOT NULL;
+        INSERT INTO orchestrator.limiter_denials AS d (account_id, user_id, layer, hour, denials)
+        SELECT m.account_id, m.user_id, layer, date_trunc('hour', now()), 1 FROM unnest(denied) layer ORDER BY layer
+            ON CONFLICT (hour, account_id, layer) DO UPDATE SET denials = d.denials + 1;
+    END IF;
+    RETURN orchestrator.wake((SELECT account_id FROM orchestrator.messages WHERE id = of_message));
+END $$;
+
+-- Ends an attempt. ending: `outcome` (`sent`, `retry`, `failed`, `unknown`), `platform_id`, `reason`, `http_status`; `wait_ms`
+-- before the retry, `counted` false where it takes none of the retries; `refreshed`: the session is to be read again for it;
+-- `look_ms` before the first look; `account_ms`: the account waits so long; `health`: `well`, `unwell` or absent; `forbidden`;
+-- `pause`: the account is paused for that reason. most_failures in a row open the breaker for open_ms; most_refusals pause.
+-- settled: whether this did it (or the same, sent twice); status: the message's; dead: its retries are used up; paused: this
+-- paused the account.
+CREATE FUNCTION orchestrator.settle_message(of_message text, of_fence bigint, of_attempt smallint, ending jsonb, most_failures bigint,
+                                            open_ms bigint, most_refusals bigint, OUT settled boolean, OUT status text,
+                                            OUT dead boolean, OUT paused text, OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    m orchestrator.messages;
+    account orchestrator.accounts;
+    ended text := ending ->> 'outcome';
+    counted boolean := coalesce((ending ->> 'counted')::boolean, true);
+    identity text := ending ->> 'platform_id';
+BEGIN
+    SELECT * INTO account FROM orchestrator.accounts a
+     WHERE a.id = (SELECT n.account_id FROM orchestrator.messages n WHERE n.id = of_message) FOR UPDATE;
+    SELECT * INTO m FROM orchestrator.messages n WHERE n.id = of_message FOR UPDATE;
+    status := m.status;
+    dead := m.dead_lettered;
+    settled := m.fence = of_fence AND m.attempts = of_attempt AND m.status = 'sending';
+    IF NOT settled THEN
+        -- Sent twice, or too late: what was found interrupted is now known after all, if it was sent.
+        settled := EXISTS (SELECT FROM orchestrator.message_attempts t
+                            WHERE t.message_id = of_message AND t.attempt = of_attempt
+                              AND t.outcome = CASE ended WHEN 'retry' THEN 'failed' WHEN 'failed' THEN 'refused' ELSE ended END);
+        IF settled OR NOT (m.fence = of_fence AND m.attempts = of_attempt AND m.status = 'unknown' AND ended <> 'unknown') THEN
+            wake_ms := orchestrator.wake(m.account_id);
+            RETURN;
+        END IF;
+        settled := true;
+    END IF;
+
+    IF ended = 'retry' AND counted AND m.retries_left = 0 THEN
+        dead := true;
+        ended := 'failed';
+    END IF;
+    UPDATE orchestrator.message_attempts t
+       SET outcome = CASE ending ->> 'outcome' WHEN 'retry' THEN 'failed' WHEN 'failed' THEN 'refused' ELSE ending ->> 'outcome' END,
+           reason = ending ->> 'reason', http_status = (ending ->> 'http_status')::smallint, ended_at = now(),
+           counts_until = least(t.counts_until, now())
+     WHERE t.message_id = of_message AND t.attempt = of_attempt;
+    IF identity IS NOT NULL AND EXISTS (SELECT FROM orchestrator.messages o
+                                         WHERE o.account_id = m.account_id AND o.platform_id = identity AND o.id <> m.id) THEN
+        identity := NULL;
+    END IF;
+    UPDATE orchestrator.messages n
+       SET status = CASE ended WHEN 'retry' THEN 'queued' ELSE ended END,
+           failure = CASE ended WHEN 'sent' THEN NULL ELSE ending ->> 'reason' END,
+           platform_id = coalesce(identity, n.platform_id), dead_lettered = dead,
+           retries_left = n.retries_left - CASE WHEN ended = 'retry' AND counted THEN 1 ELSE 0 END,
+           session_refreshed = n.session_refreshed OR coalesce((ending ->> 'refreshed')::boolean, false),
+           not_before = CASE ended WHEN 'retry' THEN now() + make_interval(secs => (ending ->> 'wait_ms')::bigint / 1000.0)
+                                     ELSE n.not_before END,
+           looks = 0, blind_looks = 0,
+           look_at = CASE ended WHEN 'unknown' THEN now() + make_interval(secs => (ending ->> 'look_ms')::bigint / 1000.0) END,
+           claimed_until = NULL, settled_at = CASE ended WHEN 'retry' THEN NULL ELSE now() END,
+           changed_at = now(), projected_at = NULL
+     WHERE n.id = of_message
+    RETURNING n.status INTO status;
+
+    account.failures := CASE ending ->> 'health' WHEN 'well' THEN 0 WHEN 'unwell' THEN least(account.failures + 1, 1000)
+                                                 ELSE account.failures END;
+    account.refusals := CASE WHEN (ending ->> 'forbidden')::boolean THEN least(account.refusals + 1, 1000)
+                             WHEN ending ->> 'health' = 'well' THEN 0 ELSE account.refusals END;
+    paused := CASE WHEN account.status <> 'active' THEN NULL
+                   WHEN ending ->> 'pause' IS NOT NULL THEN ending ->> 'pause'
+                   WHEN account.refusals >= most_refusals THEN 'forbidden' END;
+    UPDATE orchestrator.accounts a
+       SET failures = account.failures, refusals = account.refusals,
+           resume_at = greatest(a.resume_at, now() + make_interval(secs => (ending ->> 'account_ms')::bigint / 1000.0),
+                                CASE WHEN ending ->> 'health' = 'unwell' AND account.failures >= most_failures
+                                     THEN now() + make_interval(secs => open_ms / 1000.0) END),
+           status = CASE WHEN paused IS NULL THEN a.status ELSE 'paused' END,
+           paused_reason = coalesce(paused, a.paused_reason),
+           updated_at = CASE WHEN paused IS NULL THEN a.updated_at ELSE now() END
+     WHERE a.id = m.account_id;
+    IF paused IS NOT NULL THEN
+        INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, reason, request_id)
+        VALUES ('message-sender', 'account.pause', 'account:' || m.account_id, '{"status": "active"}', '{"status": "paused"}', paused,
+                m.request_id);
+    END IF;
+    wake_ms := orchestrator.wake(m.account_id);
+END $$;
+
+-- A message of an account whose end is to be looked for: the next look is due so long from now should nobody say what this one
+-- found. began_at: its last attempt's; known: the platform's ids of the recipient's other messages.
+CREATE FUNCTION orchestrator.claim_look(of_account text, lease_ms bigint, OUT wanted orchestrator.messages, OUT began_at timestamptz,
+                                        OUT known text[])
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM FROM orchestrator.accounts a WHERE a.id = of_account FOR UPDATE;
+    UPDATE orchestrator.accounts SET wake_at = NULL WHERE id = of_account AND wake_at <= now() + interval '1 second';
+    PERFORM orchestrator.expire(of_account);
+    UPDATE orchestrator.messages m SET look_at = now() + make_interval(secs => lease_ms / 1000.0)
+     WHERE m.id = (SELECT d.id FROM orchestrator.messages d
+                    WHERE d.account_id = of_account AND d.status = 'unknown' AND d.look_at <= now()
+                    ORDER BY d.look_at, d.id LIMIT 1 FOR UPDATE)
+    RETURNING * INTO wanted;
+    IF NOT FOUND THEN RETURN; END IF;
+    SELECT t.began_at INTO began_at FROM orchestrator.message_attempts t WHERE t.message_id = wanted.id AND t.attempt = wanted.attempts;
+    SELECT coalesce(array_agg(m.platform_id), '{}') INTO known FROM orchestrator.messages m
+     WHERE m.account_id = of_account AND m.recipient_id = wanted.recipient_id AND m.platform_id IS NOT NULL
+       AND m.created_at > now() - interval '30 days';
+END $$;
+
+-- What a look found: seen: the platform's id. blind: the conversation could not be read. After most looks that saw nothing, or
+-- most_blind of the others, a person has to decide. next_ms: until the next look.
+-- status: the message's; undecided: it is a person's from now on.
+CREATE FUNCTION orchestrator.settle_look(of_message text, of_fence bigint, seen text, blind boolean, next_ms bigint, most bigint,
+                                         most_blind bigint, OUT status text, OUT undecided boolean, OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    m orchestrator.messages;
+BEGIN
+    undecided := false;
+    PERFORM FROM orchestrator.accounts a
+      WHERE a.id = (SELECT n.account_id FROM orchestrator.messages n WHERE n.id = of_message) FOR UPDATE;
+    SELECT * INTO m FROM orchestrator.messages n WHERE n.id = of_message FOR UPDATE;
+    status := m.status;
+    IF m.fence = of_fence AND m.status = 'unknown' AND m.look_at IS NOT NULL THEN
+        IF seen IS NOT NULL AND NOT EXISTS (SELECT FROM orchestrator.messages o
+                                              WHERE o.account_id = m.account_id AND o.platform_id = seen) THEN
+            status := 'sent';
+            UPDATE orchestrator.messages n
+               SET status = 'sent', platform_id = seen, failure = NULL, look_at = NULL, settled_at = now(), changed_at = now(),
+                   projected_at = NULL
+             WHERE n.id = of_message;
+            UPDATE orchestrator.message_attempts t SET outcome = 'sent' WHERE t.message_id = of_message AND t.attempt = m.attempts;
+        ELSE
+            m.looks := m.looks + CASE WHEN blind THEN 0 ELSE 1 END;
+            m.blind_looks := m.blind_looks + CASE WHEN blind THEN 1 ELSE 0 END;
+            undecided := m.looks >= most OR m.blind_looks >= most_blind;
+            UPDATE orchestrator.messages n
+               SET looks = m.looks, blind_looks = m.blind_looks, changed_at = now(), projected_at = NULL,
+                   look_at = CASE WHEN NOT undecided THEN now() + make_interval(secs => next_ms / 1000.0) END
+             WHERE n.id = of_message;
+        END IF;
+    END IF;
+    wake_ms := orchestrator.wake(m.account_id);
+END $$;
+
+-- A person's decision about a message: `approve` or `reject` what waits for approval, `cancel` what is not being sent, `resend` what
+-- nobody knows the end of, `redrive` what was given up. edit: another text, of what is approved. retries: of what is sent again.
+-- outcome: `done`, `same` (it was decided so already), `unknown`, `foreign`, or `too_late` with its status.
+CREATE FUNCTION orchestrator.decide_message(of_message text, decision text, owner text, actor text, edit text, edit_hash bytea, why text,
+                                            retries smallint, request text, OUT outcome text, OUT decided orchestrator.messages,
+                                            OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    was orchestrator.messages;
+BEGIN
+    PERFORM FROM orchestrator.accounts a
+      WHERE a.id = (SELECT account_id FROM orchestrator.messages WHERE id = of_message) FOR UPDATE;
+    SELECT * INTO was FROM orchestrator.messages WHERE id = of_message FOR UPDATE;
+    decided := was;
+    outcome := CASE
+        WHEN was.id IS NULL THEN 'unknown'
+        WHEN owner IS NOT NULL AND was.user_id <> owner THEN 'foreign'
+        WHEN decision IN ('approve', 'reject') AND was.status = 'awaiting_approval' THEN 'done'
+        WHEN decision = 'cancel' AND was.status IN ('awaiting_approval', 'queued', 'claimed') THEN 'done'
+        WHEN decision = 'resend' AND was.status = 'unknown' AND was.look_at IS NULL THEN 'done'
+        WHEN decision = 'redrive' AND was.status = 'failed' AND was.dead_lettered THEN 'done'
+        WHEN decision = 'cancel' AND was.status = 'cancelled' OR decision = 'reject' AND was.status = 'rejected' THEN 'same'
+        WHEN EXISTS (SELECT FROM orchestrator.audit_log l WHERE l.subject = 'message:' || of_message
+                        AND l.action = 'message.' || decision AND l.request_id = request) THEN 'same'
+        ELSE 'too_late' END;
+    IF outcome <> 'done' THEN RETURN; END IF;
+
+    UPDATE orchestrator.messages m
+       SET status = CASE decision WHEN 'reject' THEN 'rejected' WHEN 'cancel' THEN 'cancelled' ELSE 'queued' END,
+           content = coalesce(edit, m.content), content_hash = coalesce(edit_hash, m.content_hash),
+           failure = CASE WHEN decision IN ('reject', 'cancel') THEN m.failure END, dead_lettered = false,
+           retries_left = CASE WHEN decision IN ('resend', 'redrive') THEN retries ELSE m.retries_left END,
+           session_refreshed = false,
+           not_before = CASE WHEN decision IN ('resend', 'redrive') THEN now() ELSE m.not_before END,
+           decided_by = actor, decided_at = now(), claimed_until = NULL,
+           settled_at = CASE WHEN decision IN ('reject', 'cancel') THEN now() END, changed_at = now(), projected_at = NULL
+     WHERE m.id = of_message
+    RETURNING * INTO decided;
+    INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, reason, request_id)
+    VALUES (actor, 'message.' || decision, 'message:' || of_message,
+            jsonb_strip_nulls(jsonb_build_object('status', was.status, 'content', CASE WHEN edit IS NOT NULL THEN was.content END)),
+            jsonb_strip_nulls(jsonb_build_object('status', decided.status, 'content', edit)), why, request);
+    wake_ms := orchestrator.wake(decided.account_id);
+END $$;
+
+-- Accounts that something is due of and that no hint is under way for: each is marked as woken now.
+CREATE FUNCTION orchestrator.wake_overdue(most bigint) RETURNS SETOF text
+    LANGUAGE sql AS $$
+    UPDATE orchestrator.accounts a SET wake_at = now()
+     WHERE a.id IN (
+        SELECT w.id FROM orchestrator.accounts w
+         WHERE (w.wake_at IS NULL OR w.wake_at < now() - interval '1 minute')
+           AND (w.id IN (SELECT m.account_id FROM orchestrator.messages m
+                          WHERE m.status IN ('claimed', 'sending') AND m.claimed_until <= now())
+                OR w.id IN (SELECT m.account_id FROM orchestrator.messages m
+                             WHERE m.status = 'unknown' AND m.look_at <= now())
+                OR w.status = 'active' AND (w.resume_at IS NULL OR w.resume_at <= now())
+                   AND w.id IN (SELECT m.account_id FROM orchestrator.messages m
+                                 WHERE m.status = 'queued' AND m.not_before <= now())
+                   AND NOT EXISTS (SELECT FROM orchestrator.messages h
+                                    WHERE h.account_id = w.id AND h.status IN ('claimed', 'sending') AND h.claimed_until > now()))
+         ORDER BY w.id LIMIT most FOR UPDATE SKIP LOCKED)
+    RETURNING a.id
+$$;
