@@ -75,6 +75,14 @@ id! {
     AttemptId
 }
 id! {
+    /// A creator's account on the platform.
+    AccountId
+}
+id! {
+    /// One message to a fan, from its acceptance to its end.
+    MessageId
+}
+id! {
     /// The client's name for one request, unique among that user's requests.
     IdempotencyKey
 }
@@ -84,6 +92,14 @@ impl WorkflowId {
     #[must_use]
     pub fn generate() -> Self {
         Self(format!("wf_{}", Uuid::now_v7().simple()))
+    }
+}
+
+impl MessageId {
+    /// A new id, ordered by time (UUID version 7).
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(format!("msg_{}", Uuid::now_v7().simple()))
     }
 }
 

@@ -22,7 +22,8 @@ macro_rules! wire_enum {
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
 
         impl $name {
-            const EXPECTED: &'static str = concat!("one of", $(" `", $text, "`",)*);
+            /// What a value has to be, for a fault.
+            pub const EXPECTED: &'static str = concat!("one of", $(" `", $text, "`",)*);
 
             /// The name on the wire and in the stores.
             #[must_use]
@@ -36,7 +37,9 @@ macro_rules! wire_enum {
                 match text { $($text => Some(Self::$variant),)* _ => None }
             }
 
-            fn read(value: &Value) -> Option<Self> {
+            /// Reads a JSON value.
+            #[must_use]
+            pub fn read(value: &Value) -> Option<Self> {
                 value.as_str().and_then(Self::from_name)
             }
         }
@@ -102,6 +105,18 @@ wire_enum! {
         Moderate = "moderate",
         /// What is never allowed stays forbidden.
         Relaxed = "relaxed",
+    }
+}
+
+impl MessageType {
+    /// How urgent a message of this kind is where nobody says so.
+    #[must_use]
+    pub fn priority(self) -> Priority {
+        match self {
+            Self::Welcome => Priority::High,
+            Self::FollowUp | Self::Custom => Priority::Medium,
+            Self::Promotional => Priority::Low,
+        }
     }
 }
 
