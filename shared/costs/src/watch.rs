@@ -21,6 +21,7 @@ use huntaze_domain::env::Env;
 use huntaze_domain::ids::UserId;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
+use huntaze_sqs::Notifications;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
@@ -30,7 +31,6 @@ use crate::alert::{Alert, AlertKind, Alerts, Decision, Firing, NewAlert, Occasio
 use crate::budget::Refusal;
 use crate::dynamo::TableError;
 use crate::ledger::{Ledger, LedgerEntry, LedgerError};
-use crate::notifications::Notifications;
 use crate::owner::Owner;
 use crate::spend::{PeriodSpend, UserAndGlobal};
 use crate::spike::SpikeRule;

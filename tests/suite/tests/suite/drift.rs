@@ -302,9 +302,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("postgres", &[]),
     ("redis", &["domain"]),
-    ("costs", &["domain", "postgres"]),
+    ("sqs", &["domain"]),
+    ("costs", &["domain", "postgres", "sqs"]),
     ("lambda", &["domain", "redis"]),
-    ("messaging", &["domain", "postgres", "redis"]),
+    ("messaging", &["domain", "postgres", "redis", "sqs"]),
     ("notify", &["domain"]),
     ("orchestrator", &["domain", "postgres", "costs"]),
 ];
