@@ -69,8 +69,10 @@ CREATE TABLE orchestrator.messages (
     trace_id          text NOT NULL,
     created_at        timestamptz NOT NULL DEFAULT now(),
     settled_at        timestamptz,
+    -- Raised by every change but that of the next column: DynamoDB's tables hold the message as of a version.
+    version           bigint NOT NULL DEFAULT 1,
     changed_at        timestamptz NOT NULL DEFAULT now(),
-    projected_at      timestamptz,
+    projected         bigint NOT NULL DEFAULT 0,
     UNIQUE (user_id, idempotency_key)
 );
 -- What is due of an account, in its order.
@@ -80,9 +82,22 @@ CREATE INDEX messages_in_hand ON orchestrator.messages (account_id, claimed_unti
 CREATE INDEX messages_to_look_for ON orchestrator.messages (look_at) WHERE status = 'unknown' AND look_at IS NOT NULL;
 CREATE INDEX messages_alike ON orchestrator.messages (account_id, content_hash, created_at);
 CREATE INDEX messages_by_user ON orchestrator.messages (user_id, created_at DESC, id DESC);
-CREATE INDEX messages_to_project ON orchestrator.messages (changed_at) WHERE projected_at IS NULL;
+CREATE INDEX messages_to_project ON orchestrator.messages (changed_at) WHERE projected < version;
+-- A fan's conversation, and an account's day.
+CREATE INDEX messages_of_thread ON orchestrator.messages (account_id, recipient_id, created_at);
+CREATE INDEX messages_of_day ON orchestrator.messages (account_id, created_at);
 -- One message of the platform is one of ours.
 CREATE UNIQUE INDEX messages_by_platform_id ON orchestrator.messages (account_id, platform_id) WHERE platform_id IS NOT NULL;
+
+CREATE FUNCTION orchestrator.count_version() RETURNS trigger
+    LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.version := OLD.version + 1;
+    NEW.changed_at := now();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER count_version BEFORE UPDATE ON orchestrator.messages
+    FOR EACH ROW WHEN (OLD.projected = NEW.projected) EXECUTE FUNCTION orchestrator.count_version();
 
 -- One call of the platform. Written before its bytes leave.
 CREATE TABLE orchestrator.message_attempts (
@@ -249,7 +264,7 @@ BEGIN
            failure = CASE m.status WHEN 'claimed' THEN m.failure ELSE 'interrupted' END,
            look_at = CASE m.status WHEN 'claimed' THEN NULL ELSE now() END,
            settled_at = CASE m.status WHEN 'claimed' THEN NULL ELSE now() END,
-           looks = 0, blind_looks = 0, claimed_until = NULL, changed_at = now(), projected_at = NULL
+           looks = 0, blind_looks = 0, claimed_until = NULL
      WHERE m.account_id = of_account AND m.status IN ('claimed', 'sending') AND m.claimed_until <= now();
 END $$;
 
@@ -310,8 +325,7 @@ BEGIN
     IF account_status <> 'active' THEN RETURN 'paused'; END IF;
     IF NOT orchestrator.permits_hold(generations) THEN RETURN 'forgotten'; END IF;
     UPDATE orchestrator.messages
-       SET status = 'sending', attempts = of_attempt, claimed_until = now() + make_interval(secs => lease_ms / 1000.0),
-           changed_at = now(), projected_at = NULL
+       SET status = 'sending', attempts = of_attempt, claimed_until = now() + make_interval(secs => lease_ms / 1000.0)
      WHERE id = of_message;
     INSERT INTO orchestrator.message_attempts (message_id, attempt, account_id, user_id, recipient_id, message_type, counts_until)
     VALUES (m.id, of_attempt, m.account_id, m.user_id, m.recipient_id, m.message_type,
@@ -332,8 +346,7 @@ BEGIN
     UPDATE orchestrator.messages n
        SET status = 'queued', claimed_until = NULL,
            not_before = greatest(n.not_before, now() + make_interval(secs => message_ms / 1000.0)),
-           throttled = n.throttled + CASE WHEN cardinality(denied) > 0 THEN 1 ELSE 0 END,
-           changed_at = now(), projected_at = NULL
+           throttled = n.throttled + CASE WHEN cardinality(denied) > 0 THEN 1 ELSE 0 END
      WHERE n.id = of_message AND n.fence = of_fence AND n.status = 'claimed'
     RETURNING * INTO m;
     IF FOUND THEN
@@ -406,8 +419,7 @@ BEGIN
                                      ELSE n.not_before END,
            looks = 0, blind_looks = 0,
            look_at = CASE ended WHEN 'unknown' THEN now() + make_interval(secs => (ending ->> 'look_ms')::bigint / 1000.0) END,
-           claimed_until = NULL, settled_at = CASE ended WHEN 'retry' THEN NULL ELSE now() END,
-           changed_at = now(), projected_at = NULL
+           claimed_until = NULL, settled_at = CASE ended WHEN 'retry' THEN NULL ELSE now() END
      WHERE n.id = of_message
     RETURNING n.status INTO status;
 
@@ -477,8 +489,7 @@ BEGIN
                                               WHERE o.account_id = m.account_id AND o.platform_id = seen) THEN
             status := 'sent';
             UPDATE orchestrator.messages n
-               SET status = 'sent', platform_id = seen, failure = NULL, look_at = NULL, settled_at = now(), changed_at = now(),
-                   projected_at = NULL
+               SET status = 'sent', platform_id = seen, failure = NULL, look_at = NULL, settled_at = now()
              WHERE n.id = of_message;
             UPDATE orchestrator.message_attempts t SET outcome = 'sent' WHERE t.message_id = of_message AND t.attempt = m.attempts;
         ELSE
@@ -486,7 +497,7 @@ BEGIN
             m.blind_looks := m.blind_looks + CASE WHEN blind THEN 1 ELSE 0 END;
             undecided := m.looks >= most OR m.blind_looks >= most_blind;
             UPDATE orchestrator.messages n
-               SET looks = m.looks, blind_looks = m.blind_looks, changed_at = now(), projected_at = NULL,
+               SET looks = m.looks, blind_looks = m.blind_looks,
                    look_at = CASE WHEN NOT undecided THEN now() + make_interval(secs => next_ms / 1000.0) END
              WHERE n.id = of_message;
         END IF;
@@ -529,7 +540,7 @@ BEGIN
            session_refreshed = false,
            not_before = CASE WHEN decision IN ('resend', 'redrive') THEN now() ELSE m.not_before END,
            decided_by = actor, decided_at = now(), claimed_until = NULL,
-           settled_at = CASE WHEN decision IN ('reject', 'cancel') THEN now() END, changed_at = now(), projected_at = NULL
+           settled_at = CASE WHEN decision IN ('reject', 'cancel') THEN now() END
      WHERE m.id = of_message
     RETURNING * INTO decided;
     INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, reason, request_id)
@@ -557,4 +568,77 @@ CREATE FUNCTION orchestrator.wake_overdue(most bigint) RETURNS SETOF text
                                     WHERE h.account_id = w.id AND h.status IN ('claimed', 'sending') AND h.claimed_until > now()))
          ORDER BY w.id LIMIT most FOR UPDATE SKIP LOCKED)
     RETURNING a.id
+$$;
+
+-- Makes an account, or changes what the object names of it: `status`, `paused_reason`, `compliance_floor`, `limits`.
+-- outcome: `created`, `changed`, `same`, or `foreign`: it is another user's, and nothing was changed.
+CREATE FUNCTION orchestrator.set_account(of_account text, owner text, change jsonb, actor text, request text, OUT outcome text,
+                                         OUT account orchestrator.accounts, OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    was orchestrator.accounts;
+    wanted orchestrator.accounts;
+BEGIN
+    INSERT INTO orchestrator.users (id) VALUES (owner) ON CONFLICT DO NOTHING;
+    INSERT INTO orchestrator.accounts (id, user_id) VALUES (of_account, owner) ON CONFLICT DO NOTHING;
+    outcome := CASE WHEN FOUND THEN 'created' END;
+    SELECT * INTO was FROM orchestrator.accounts WHERE id = of_account FOR UPDATE;
+    account := was;
+    IF was.user_id <> owner THEN
+        outcome := 'foreign';
+        account := NULL;
+        RETURN;
+    END IF;
+    wanted := jsonb_populate_record(was, change);
+    IF outcome IS NULL AND (wanted.status, wanted.paused_reason, wanted.compliance_floor, wanted.limits)
+                           IS NOT DISTINCT FROM (was.status, was.paused_reason, was.compliance_floor, was.limits) THEN
+        outcome := 'same';
+        RETURN;
+    END IF;
+    UPDATE orchestrator.accounts a
+       SET status = wanted.status, paused_reason = wanted.paused_reason, compliance_floor = wanted.compliance_floor,
+           limits = wanted.limits, updated_at = now(),
+           -- Who lets it go on again has looked at what stopped it.
+           failures = CASE WHEN was.status = 'paused' THEN 0 ELSE a.failures END,
+           refusals = CASE WHEN was.status = 'paused' THEN 0 ELSE a.refusals END,
+           resume_at = CASE WHEN was.status = 'paused' THEN NULL ELSE a.resume_at END
+     WHERE a.id = of_account
+    RETURNING * INTO account;
+    INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, request_id)
+    VALUES (actor, CASE WHEN outcome IS NULL THEN 'account.change' ELSE 'account.create' END, 'account:' || of_account,
+            CASE WHEN outcome IS NULL THEN jsonb_build_object('status', was.status, 'complianceFloor', was.compliance_floor,
+                                                              'limits', was.limits, 'reason', was.paused_reason) END,
+            jsonb_build_object('status', account.status, 'complianceFloor', account.compliance_floor, 'limits', account.limits,
+                               'reason', account.paused_reason), request);
+    outcome := coalesce(outcome, 'changed');
+    wake_ms := orchestrator.wake(of_account);
+END $$;
+
+-- What DynamoDB's tables are to hold of a message, its conversation and its account's day (UTC). Each with a version that grows
+-- with every change of what it is made of, so that whoever writes an older one is refused.
+CREATE FUNCTION orchestrator.message_projection(of_message text) RETURNS jsonb
+    LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object(
+        'message', to_jsonb(m),
+        'thread', (SELECT jsonb_build_object(
+                              'version', sum(t.version), 'messages', count(*), 'sent', count(*) FILTER (WHERE t.status = 'sent'),
+                              'lastMessageId', (array_agg(t.id ORDER BY t.created_at DESC, t.id DESC))[1],
+                              'lastStatus', (array_agg(t.status ORDER BY t.created_at DESC, t.id DESC))[1],
+                              'lastMessageAt', max(t.created_at),
+                              'lastSentAt', max(t.settled_at) FILTER (WHERE t.status = 'sent'))
+                     FROM orchestrator.messages t WHERE t.account_id = m.account_id AND t.recipient_id = m.recipient_id),
+        'day', (SELECT jsonb_build_object(
+                           'version', sum(s.version), 'day', s.day,
+                           'messages', sum(s.n), 'recipients', (SELECT count(DISTINCT d.recipient_id) FROM orchestrator.messages d
+                                WHERE d.account_id = m.account_id AND d.created_at >= s.day::timestamp AT TIME ZONE 'UTC'
+                                  AND d.created_at < (s.day + 1)::timestamp AT TIME ZONE 'UTC'),
+                           'byStatus', jsonb_object_agg(s.status, s.n))
+                  FROM (SELECT (m.created_at AT TIME ZONE 'UTC')::date AS day, d.status, count(*) AS n, sum(d.version) AS version
+                          FROM orchestrator.messages d
+                         WHERE d.account_id = m.account_id
+                           AND d.created_at >= date_trunc('day', m.created_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+                           AND d.created_at < (date_trunc('day', m.created_at AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
+                         GROUP BY d.status) s
+                 GROUP BY s.day))
+      FROM orchestrator.messages m WHERE m.id = of_message
 $$;
