@@ -423,6 +423,12 @@ BEGIN
      WHERE n.id = of_message
     RETURNING n.status INTO status;
 
+    IF dead AND status = 'failed' THEN
+        INSERT INTO orchestrator.dead_letters (id, kind, account_id, message_id, reason)
+        VALUES ('message:' || of_message || '#' || of_fence, 'message', m.account_id, of_message, ending ->> 'reason')
+            ON CONFLICT DO NOTHING;
+    END IF;
+
     account.failures := CASE ending ->> 'health' WHEN 'well' THEN 0 WHEN 'unwell' THEN least(account.failures + 1, 1000)
                                                  ELSE account.failures END;
     account.refusals := CASE WHEN (ending ->> 'forbidden')::boolean THEN least(account.refusals + 1, 1000)
@@ -642,3 +648,30 @@ CREATE FUNCTION orchestrator.message_projection(of_message text) RETURNS jsonb
                  GROUP BY s.day))
       FROM orchestrator.messages m WHERE m.id = of_message
 $$;
+
+-- Has a dead letter tried anew: a message with fresh retries, a hint by another one.
+-- outcome: `done`, `same` (it was redriven before), `unknown`, or `too_late`: its message is not given up any more.
+CREATE FUNCTION orchestrator.redrive(of_letter text, actor text, why text, retries smallint, request text, OUT outcome text,
+                                     OUT account text, OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    letter orchestrator.dead_letters;
+BEGIN
+    SELECT * INTO letter FROM orchestrator.dead_letters WHERE id = of_letter;
+    account := letter.account_id;
+    outcome := CASE WHEN NOT FOUND THEN 'unknown' WHEN letter.status = 'redriven' THEN 'same' END;
+    IF outcome IS NOT NULL THEN RETURN; END IF;
+    IF letter.kind = 'message' THEN
+        SELECT d.outcome, d.wake_ms INTO outcome, wake_ms
+          FROM orchestrator.decide_message(letter.message_id, 'redrive', NULL, actor, NULL, NULL, why, retries, request) d;
+        IF outcome NOT IN ('done', 'same') THEN RETURN; END IF;
+    ELSE
+        PERFORM FROM orchestrator.accounts a WHERE a.id = letter.account_id FOR UPDATE;
+        INSERT INTO orchestrator.audit_log (actor, action, subject, reason, request_id)
+        VALUES (actor, 'hint.redrive', 'dead_letter:' || of_letter, why, request);
+        wake_ms := orchestrator.wake(letter.account_id);
+        outcome := 'done';
+    END IF;
+    UPDATE orchestrator.dead_letters SET status = 'redriven', decided_at = now(), decided_by = actor
+     WHERE id = of_letter AND status = 'open';
+END $$;

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::outbox::Message;
+use crate::platform::SendEnd;
+
 /// The first retry waits at most so long, and each further one at most twice as long as the one before.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 /// No retry waits longer.
@@ -22,7 +25,7 @@ pub enum Ending {
     /// It did not, and is tried again.
     Retry {
         /// Why.
-        reason: &'static str,
+        reason: String,
         /// The answer's status, where there was one.
         http_status: Option<u16>,
         /// When.
@@ -40,8 +43,8 @@ pub enum Ending {
     Failed {
         /// Why.
         reason: String,
-        /// The answer's status.
-        http_status: u16,
+        /// The answer's status, where there was one.
+        http_status: Option<u16>,
         /// The platform refused the account, not the message.
         forbidden: bool,
         /// The account is paused for this.
@@ -50,7 +53,7 @@ pub enum Ending {
     /// Nobody knows.
     Unknown {
         /// Why.
-        reason: &'static str,
+        reason: String,
         /// The answer's status, where there was one.
         http_status: Option<u16>,
         /// Before it is looked for.
@@ -58,7 +61,70 @@ pub enum Ending {
     },
 }
 
+/// Why an account is paused whose session the platform refused twice.
+const SESSION_REFUSED: &str = "session_refused";
+
+/// What follows from a call's end.
+#[must_use]
+pub fn of(end: &SendEnd, message: &Message, random: u64) -> Ending {
+    let http_status = end.http_status();
+    let attempts = u16::try_from(message.attempts.saturating_add(1)).unwrap_or(1);
+    match end {
+        SendEnd::Sent { platform_id, .. } => Ending::Sent { platform_id: platform_id.clone() },
+        SendEnd::NotDelivered { reason } => Ending::Retry {
+            reason: reason.to_string(),
+            http_status,
+            wait: backoff(attempts, random),
+            account_wait: None,
+            counted: true,
+            refreshed: false,
+            unwell: true,
+        },
+        SendEnd::Paced { retry_after } => Ending::Retry {
+            reason: "the platform lets no more through for now".to_owned(),
+            http_status,
+            wait: *retry_after,
+            account_wait: Some(*retry_after),
+            // Whoever waits when told to has done nothing wrong.
+            counted: false,
+            refreshed: false,
+            unwell: false,
+        },
+        SendEnd::SessionRefused if !message.session_refreshed => Ending::Retry {
+            reason: SESSION_REFUSED.to_owned(),
+            http_status,
+            wait: Duration::ZERO,
+            account_wait: None,
+            counted: false,
+            refreshed: true,
+            unwell: false,
+        },
+        SendEnd::SessionRefused => Ending::Failed {
+            reason: SESSION_REFUSED.to_owned(),
+            http_status,
+            forbidden: false,
+            pause: Some(SESSION_REFUSED),
+        },
+        SendEnd::Refused { reason } => {
+            Ending::Failed { reason: reason.to_string(), http_status, forbidden: false, pause: None }
+        }
+        SendEnd::Forbidden { reason } => {
+            Ending::Failed { reason: reason.to_string(), http_status, forbidden: true, pause: None }
+        }
+        SendEnd::Ambiguous { reason } => Ending::Unknown { reason: reason.to_string(), http_status, look: FIRST_LOOK },
+    }
+}
+
 impl Ending {
+    /// Why it ended so, in words that may be logged.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Sent { .. } => "sent",
+            Self::Retry { reason, .. } | Self::Failed { reason, .. } | Self::Unknown { reason, .. } => reason,
+        }
+    }
+
     /// As the store reads it.
     #[must_use]
     pub fn to_json(&self) -> Value {

@@ -8,7 +8,17 @@
 //! | [`message`] | what is asked to be sent |
 //! | [`outbox`] | a message's way in PostgreSQL |
 //! | [`ending`] | what follows from the end of a call |
+//! | [`hint`] | the queue's hints |
+//! | [`shown`] | the tables in DynamoDB that show messages |
+//! | [`tell`] | what people are told |
+//! | [`dead`] | what was given up |
+//! | [`sender`] | all of it together |
 
+pub mod dead;
 pub mod ending;
+pub mod hint;
 pub mod message;
 pub mod outbox;
+pub mod sender;
+pub mod shown;
+pub mod tell;

@@ -30,6 +30,11 @@ const SETTLE_LOOK: &str = "SELECT status, undecided, wake_ms FROM orchestrator.s
 const DECIDE: &str = "SELECT outcome, to_jsonb(decided) AS message, wake_ms
     FROM orchestrator.decide_message($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const OVERDUE: &str = "SELECT wake_overdue AS account FROM orchestrator.wake_overdue($1)";
+const PROJECTION: &str = "SELECT orchestrator.message_projection($1) AS truth";
+const PROJECTED: &str = "UPDATE orchestrator.messages SET projected = $2 WHERE id = $1 AND projected < $2";
+const UNPROJECTED: &str = "SELECT id FROM orchestrator.messages
+    WHERE projected < version AND changed_at < $1 ORDER BY changed_at LIMIT $2";
+const PAUSE: &str = "SELECT outcome FROM orchestrator.set_account($1, $2, $3, $4, $5)";
 const ONE: &str = "SELECT to_jsonb(m) AS message FROM orchestrator.messages m WHERE id = $1";
 
 /// The states of a message.
@@ -622,6 +627,46 @@ impl Outbox {
             "too_late" => Decided::TooLate(Box::new(message_of(row)?)),
             _ => return Err(OutboxError::Row),
         })
+    }
+
+    /// Pauses an account: nothing of it is sent until somebody lets it go on.
+    ///
+    /// # Errors
+    /// [`OutboxError`]
+    pub async fn pause(&self, account: &AccountId, owner: &UserId, reason: &str) -> Result<(), OutboxError> {
+        let change = json!({"status": "paused", "paused_reason": reason});
+        let params = [
+            (&account.as_str() as _, Type::TEXT),
+            (&owner.as_str() as _, Type::TEXT),
+            (&change as _, Type::JSONB),
+            (&"message-sender" as _, Type::TEXT),
+            (&"" as _, Type::TEXT),
+        ];
+        self.database.query(PAUSE, &params).await?;
+        Ok(())
+    }
+
+    /// What is to be shown of a message, its conversation and its account's day.
+    pub(crate) async fn projection(&self, id: &MessageId) -> Result<Option<Value>, OutboxError> {
+        let rows = self.database.query(PROJECTION, &[(&id.as_str() as _, Type::TEXT)]).await?;
+        Ok(rows.first().ok_or(OutboxError::Row)?.get("truth"))
+    }
+
+    /// Notes that a version of a message is shown.
+    pub(crate) async fn projected(&self, id: &MessageId, version: i64) -> Result<(), OutboxError> {
+        let params = [(&id.as_str() as _, Type::TEXT), (&version as _, Type::INT8)];
+        self.database.query(PROJECTED, &params).await?;
+        Ok(())
+    }
+
+    /// Messages, at most so many, that changed before a moment and are not shown as they are.
+    ///
+    /// # Errors
+    /// [`OutboxError`]
+    pub async fn unprojected(&self, before: Timestamp, most: i64) -> Result<Vec<MessageId>, OutboxError> {
+        let params = [(&before as _, Type::TIMESTAMPTZ), (&most as _, Type::INT8)];
+        let rows = self.database.query(UNPROJECTED, &params).await?;
+        rows.iter().map(|row| MessageId::parse(row.get("id")).map_err(|_| OutboxError::Row)).collect()
     }
 
     /// The accounts, at most so many, that something is due of and that no hint is under way for.
