@@ -52,7 +52,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         let hold = Sender::hold_from_env(&env, &platform);
         let outbox = Outbox::new(Arc::clone(&database), rules);
         let clock = scheduled::now;
-        App { sender: Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, shown, clock, hold } }
+        App {
+            sender: Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, shown, clock, hold },
+        }
     }))?;
     tokio::join!(app.sender.database.warm_up(), app.sender.limiter.warm_up());
     queue::serve(&app, aws.sqs()).await

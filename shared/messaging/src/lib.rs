@@ -2,9 +2,9 @@
 //!
 //! | module | what it knows |
 //! |---|---|
-//! | `limiter` | how many messages an account, a fan, a user and everyone may be sent, over any window |
-//! | `platform` | the platform's API: one call, and what its end means |
-//! | `session` | an account's session with the platform, kept encrypted |
+//! | [`limiter`] | how many messages an account, a fan, a user and everyone may be sent, over any window |
+//! | [`platform`] | the platform's API: one call, and what its end means |
+//! | [`session`] | an account's session with the platform, kept encrypted |
 //! | [`message`] | what is asked to be sent |
 //! | [`outbox`] | a message's way in PostgreSQL |
 //! | [`ending`] | what follows from the end of a call |
@@ -17,8 +17,11 @@
 pub mod dead;
 pub mod ending;
 pub mod hint;
+pub mod limiter;
 pub mod message;
 pub mod outbox;
+pub mod platform;
 pub mod sender;
+pub mod session;
 pub mod shown;
 pub mod tell;

@@ -84,7 +84,9 @@ impl Shown {
         let put = put.condition_expression("attribute_not_exists(version) OR version < :version");
         match put.expression_attribute_values(":version", number).send().await {
             Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) => {
+            Err(error)
+                if error.as_service_error().is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+            {
                 Ok(())
             }
             Err(error) => Err(ShownError::Table(DisplayErrorContext(error).to_string())),
