@@ -219,10 +219,9 @@ impl Sender {
             message = %message.id, attempt = permit.attempt, status = settled.status.as_str(), reason = ending.reason(), "attempt"
         );
         count(&settled, tally);
-        if settled.dead && settled.settled {
-            if let Err(error) = self.dead.put(message, ending.reason()).await {
-                tracing::error!(%error, "nobody is told of a dead letter, which is kept all the same");
-            }
+        let given_up = settled.dead && settled.settled;
+        if given_up && let Err(error) = self.dead.put(message, ending.reason()).await {
+            tracing::error!(%error, "nobody is told of a dead letter, which is kept all the same");
         }
         self.teller.settled(message, &settled, &ending, (self.clock)()).await;
         Ok(settled.wake)
