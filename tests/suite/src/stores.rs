@@ -49,6 +49,7 @@ struct Made {
     thresholds: String,
     alerts: String,
     reports: String,
+    of_sessions: String,
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
     notifications: Queue,
@@ -82,14 +83,16 @@ impl Stores {
         )?;
         let suffix = Uuid::new_v4().simple().to_string();
         let names = (format!("huntaze-ai-costs-{suffix}"), format!("workflows-{suffix}"), format!("limiter-{suffix}"));
-        let [thresholds, alerts, told, reports] =
-            ["cost-thresholds", "cost-alerts", "notifications", "reports"].map(|name| format!("{name}-{suffix}"));
-        let (database, (), (), (), (), workflow_queue, rate_limiter_queue, notifications, number) = tokio::try_join!(
+        let [thresholds, alerts, told, reports, of_sessions] =
+            ["cost-thresholds", "cost-alerts", "notifications", "reports", "of-sessions"]
+                .map(|name| format!("{name}-{suffix}"));
+        let (database, (), (), (), (), (), workflow_queue, rate_limiter_queue, notifications, number) = tokio::try_join!(
             clone_database(&admin_url, &suffix),
             aws.create_costs_table(&names.0),
             aws.create_thresholds_table(&thresholds),
             aws.create_alerts_table(&alerts),
             aws.create_bucket(&reports),
+            aws.create_of_sessions_table(&of_sessions),
             aws.create_queue(&names.1),
             aws.create_queue(&names.2),
             aws.create_queue(&told),
@@ -102,6 +105,7 @@ impl Stores {
             thresholds,
             alerts,
             reports,
+            of_sessions,
             notifications: Queue { name: told, url: notifications },
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
@@ -119,8 +123,8 @@ impl Stores {
     /// The variables by which a function finds these stores.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
-        let Made { aws, table, thresholds, alerts, reports, workflow_queue, rate_limiter_queue, notifications, .. } =
-            &self.made;
+        let Made { aws, table, thresholds, alerts, reports, of_sessions, .. } = &self.made;
+        let Made { workflow_queue, rate_limiter_queue, notifications, .. } = &self.made;
         [
             ("DATABASE_URL", self.made.database_url().to_string()),
             ("REDIS_URL", self.redis_url.to_string()),
@@ -132,6 +136,7 @@ impl Stores {
             ("DYNAMODB_THRESHOLDS_TABLE", thresholds.clone()),
             ("DYNAMODB_ALERTS_TABLE", alerts.clone()),
             ("REPORTS_S3_BUCKET", reports.clone()),
+            ("DYNAMODB_OF_SESSIONS_TABLE", of_sessions.clone()),
             ("SQS_NOTIFICATIONS_QUEUE", notifications.name.clone()),
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
@@ -237,6 +242,22 @@ impl Stores {
         self.made.aws.scan(&self.made.thresholds).await
     }
 
+    /// Every item of the sessions' table; bytes are base64.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn of_session_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
+        self.made.aws.scan(&self.made.of_sessions).await
+    }
+
+    /// Writes an item into the sessions' table as it is, each attribute with its type.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn put_of_session_item(&self, item: Map<String, Value>) -> anyhow::Result<()> {
+        self.made.aws.put(&self.made.of_sessions, &[item]).await
+    }
+
     /// Takes what is on the queue of notifications: the bodies of its messages.
     ///
     /// # Errors
@@ -309,6 +330,7 @@ impl Made {
             self.aws.delete_table(&self.thresholds),
             self.aws.delete_table(&self.alerts),
             self.aws.delete_bucket(&self.reports),
+            self.aws.delete_table(&self.of_sessions),
             self.aws.delete_queue(&self.notifications.url),
             self.aws.delete_queue(&self.workflow_queue.url),
             self.aws.delete_queue(&self.rate_limiter_queue.url),
