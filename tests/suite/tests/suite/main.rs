@@ -26,6 +26,7 @@ mod prepared;
 mod queue;
 mod report;
 mod sessions;
+mod simulation;
 mod status;
 mod support;
 mod thresholds;

@@ -274,8 +274,8 @@ impl Seed<'_> {
         }
         let mut ends = BTreeMap::new();
         for id in ids {
-            let row = self.app.stores.row("SELECT status, look_at FROM orchestrator.messages WHERE id = $1", &[&id.as_str()]);
-            let row = row.await?;
+            let end = "SELECT status, look_at FROM orchestrator.messages WHERE id = $1";
+            let row = self.app.stores.row(end, &[&id.as_str()]).await?;
             let status = row["status"].as_str().context("a status")?.to_owned();
             let times = reached.get(id.as_str()).copied().unwrap_or_default();
             ensure!(times <= 1, "seed {}: {id} reached its fan {times} times", self.number);
