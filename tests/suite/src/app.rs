@@ -11,6 +11,9 @@ use crate::tokens::SECRET;
 /// The page that a test's browser is on.
 pub const ORIGIN: &str = "https://app.huntaze.test";
 
+/// What seals the accounts' sessions: 32 bytes of nothing.
+const SESSION_KEYS: &str = "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 /// A world, a set of stores, and the environment that tells functions of both.
 #[derive(Debug)]
 pub struct App {
@@ -35,12 +38,16 @@ impl App {
             ("OPENAI_BASE_URL", world.openai_base_url()),
             ("OPENAI_API_KEY", OPENAI_KEY.to_owned()),
             ("OPENAI_ORG_ID", "org-huntaze".to_owned()),
+            ("ONLYFANS_API_URL", world.onlyfans_api_url()),
+            ("ONLYFANS_USER_AGENT", "Mozilla/5.0 (test)".to_owned()),
+            ("OF_SESSION_KEYS", SESSION_KEYS.to_owned()),
             ("NEXTAUTH_SECRET", SECRET.to_owned()),
             ("ALLOWED_ORIGINS", ORIGIN.to_owned()),
             // Far above what a call of the world takes, even where many processes share two processors, and far below
             // what a person would wait for a test. A test of a time-out sets its own.
             ("AZURE_TIMEOUT_MS", "8000".to_owned()),
             ("OPENAI_TIMEOUT_MS", "8000".to_owned()),
+            ("ONLYFANS_TIMEOUT_MS", "8000".to_owned()),
             ("REQUEST_DEADLINE_MS", "25000".to_owned()),
             ("LOG_LEVEL", "info".to_owned()),
         ];

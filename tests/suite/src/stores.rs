@@ -51,7 +51,9 @@ struct Made {
     reports: String,
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
+    dead_queue: Queue,
     notifications: Queue,
+    onlyfans: OnlyFansTables,
     redis_url: Url,
     redis_lease: String,
 }
@@ -60,6 +62,35 @@ struct Made {
 struct Queue {
     name: String,
     url: String,
+}
+
+/// The tables of messages to fans, by their names.
+#[derive(Clone, Debug)]
+struct OnlyFansTables {
+    sessions: String,
+    messages: String,
+    threads: String,
+    aggregates: String,
+}
+
+impl OnlyFansTables {
+    async fn make(aws: &Aws, suffix: &str) -> anyhow::Result<Self> {
+        let [sessions, messages, threads, aggregates] =
+            ["sessions", "messages", "threads", "aggregates"].map(|kind| format!("of-{kind}-{suffix}"));
+        tokio::try_join!(
+            aws.create_table(&sessions, &["accountId"], &[]),
+            aws.create_table(&messages, &["accountId", "messageId"], &[]),
+            aws.create_table(&threads, &["accountId", "recipientId"], &[]),
+            aws.create_table(&aggregates, &["accountId", "day"], &[]),
+        )?;
+        Ok(Self { sessions, messages, threads, aggregates })
+    }
+
+    async fn drop_all(&self, aws: &Aws) {
+        let Self { sessions, messages, threads, aggregates } = self;
+        let tables = [sessions, messages, threads, aggregates].map(|table| aws.delete_table(table));
+        let _ = futures_util::future::join_all(tables).await;
+    }
 }
 
 impl Stores {
@@ -82,19 +113,28 @@ impl Stores {
         )?;
         let suffix = Uuid::new_v4().simple().to_string();
         let names = (format!("huntaze-ai-costs-{suffix}"), format!("workflows-{suffix}"), format!("limiter-{suffix}"));
-        let [thresholds, alerts, told, reports] =
-            ["cost-thresholds", "cost-alerts", "notifications", "reports"].map(|name| format!("{name}-{suffix}"));
-        let (database, (), (), (), (), workflow_queue, rate_limiter_queue, notifications, number) = tokio::try_join!(
+        let [thresholds, alerts, told, reports, dead] =
+            ["cost-thresholds", "cost-alerts", "notifications", "reports", "limiter-dlq"]
+                .map(|name| format!("{name}-{suffix}"));
+        let queues = async {
+            tokio::try_join!(
+                aws.create_queue(&names.1),
+                aws.create_queue(&names.2),
+                aws.create_queue(&dead),
+                aws.create_queue(&told),
+            )
+        };
+        let (database, (), (), (), (), onlyfans, queues, number) = tokio::try_join!(
             clone_database(&admin_url, &suffix),
             aws.create_costs_table(&names.0),
             aws.create_thresholds_table(&thresholds),
             aws.create_alerts_table(&alerts),
             aws.create_bucket(&reports),
-            aws.create_queue(&names.1),
-            aws.create_queue(&names.2),
-            aws.create_queue(&told),
+            OnlyFansTables::make(&aws, &suffix),
+            queues,
             lease_redis(&redis_url),
         )?;
+        let (workflow_queue, rate_limiter_queue, dead_queue, notifications) = queues;
         let made = Made {
             database,
             aws,
@@ -105,6 +145,8 @@ impl Stores {
             notifications: Queue { name: told, url: notifications },
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
+            dead_queue: Queue { name: dead, url: dead_queue },
+            onlyfans,
             redis_lease: format!("{REDIS_LEASES}{number}"),
             redis_url: redis_url.clone(),
             admin_url,
@@ -121,6 +163,7 @@ impl Stores {
     pub fn env(&self) -> Vec<(String, String)> {
         let Made { aws, table, thresholds, alerts, reports, workflow_queue, rate_limiter_queue, notifications, .. } =
             &self.made;
+        let OnlyFansTables { sessions, messages, threads, aggregates } = &self.made.onlyfans;
         [
             ("DATABASE_URL", self.made.database_url().to_string()),
             ("REDIS_URL", self.redis_url.to_string()),
@@ -135,6 +178,11 @@ impl Stores {
             ("SQS_NOTIFICATIONS_QUEUE", notifications.name.clone()),
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
+            ("SQS_RATE_LIMITER_DLQ", self.made.dead_queue.name.clone()),
+            ("DYNAMODB_OF_SESSIONS_TABLE", sessions.clone()),
+            ("DYNAMODB_OF_MESSAGES_TABLE", messages.clone()),
+            ("DYNAMODB_OF_THREADS_TABLE", threads.clone()),
+            ("DYNAMODB_OF_AGGREGATES_TABLE", aggregates.clone()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
@@ -245,6 +293,33 @@ impl Stores {
         self.made.aws.take_messages(&self.made.notifications.url).await
     }
 
+    /// Takes what is on the queue of hints: which accounts are to be looked at.
+    ///
+    /// # Errors
+    /// If SQS refuses, or a body is not JSON.
+    pub async fn take_hints(&self) -> anyhow::Result<Vec<Value>> {
+        self.made.aws.take_messages(&self.made.rate_limiter_queue.url).await
+    }
+
+    /// Every item of the tables that show messages: messages, conversations, days.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn shown_items(&self) -> anyhow::Result<[Vec<Map<String, Value>>; 3]> {
+        let OnlyFansTables { messages, threads, aggregates, .. } = &self.made.onlyfans;
+        let aws = &self.made.aws;
+        let (messages, threads, days) = tokio::try_join!(aws.scan(messages), aws.scan(threads), aws.scan(aggregates))?;
+        Ok([messages, threads, days])
+    }
+
+    /// Every item of the sessions' table.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn session_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
+        self.made.aws.scan(&self.made.onlyfans.sessions).await
+    }
+
     /// The keys of what is in the bucket of reports, in order.
     ///
     /// # Errors
@@ -312,6 +387,8 @@ impl Made {
             self.aws.delete_queue(&self.notifications.url),
             self.aws.delete_queue(&self.workflow_queue.url),
             self.aws.delete_queue(&self.rate_limiter_queue.url),
+            self.aws.delete_queue(&self.dead_queue.url),
+            self.onlyfans.drop_all(&self.aws),
         );
     }
 }
