@@ -657,7 +657,7 @@ CREATE FUNCTION orchestrator.redrive(of_letter text, actor text, why text, retri
 DECLARE
     letter orchestrator.dead_letters;
 BEGIN
-    SELECT * INTO letter FROM orchestrator.dead_letters WHERE id = of_letter;
+    SELECT * INTO letter FROM orchestrator.dead_letters WHERE id = of_letter FOR UPDATE;
     account := letter.account_id;
     outcome := CASE WHEN NOT FOUND THEN 'unknown' WHEN letter.status = 'redriven' THEN 'same' END;
     IF outcome IS NOT NULL THEN RETURN; END IF;

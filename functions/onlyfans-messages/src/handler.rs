@@ -16,6 +16,7 @@ use huntaze_messaging::outbox::{Accepted, By, Decided, Decision, Message, Messag
 use huntaze_messaging::place::Place;
 use huntaze_messaging::room::Room;
 use huntaze_messaging::view::{self, ListQuery, State};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::App;
@@ -65,7 +66,8 @@ impl App {
             message_type: request.message_type,
             priority: request.priority,
             compliance_level: request.compliance_level,
-            not_before: request.schedule_for.unwrap_or(call.now),
+            // Without a time it is due by the store's own clock.
+            not_before: request.schedule_for.unwrap_or(Timestamp::UNIX_EPOCH),
             metadata: request.metadata.as_ref(),
             request_id: &call.request_id,
             trace_id: call.trace.id(),

@@ -100,11 +100,18 @@ async fn a_session_is_tried_on_the_platform_sealed_and_never_shown() -> Result<(
     assert_eq!(call.headers.get("user-agent").map(String::as_str), Some("Browser/1.0"));
 
     let items = app.stores.session_items().await?;
-    assert_eq!((items.len(), &items[0]["accountId"], &items[0]["platformUserId"]), (1, &json!("acc-1"), &json!(session.user_id)));
+    assert_eq!(
+        (items.len(), &items[0]["accountId"], &items[0]["platformUserId"]),
+        (1, &json!("acc-1"), &json!(session.user_id))
+    );
     let listed = function.http(user(Request::get(ACCOUNTS), "ana")).await?.body.to_string();
     let audit = app.stores.rows("SELECT * FROM orchestrator.audit_log", &[]).await?;
-    for (place, held) in [("items", json!(items).to_string()), ("list", listed), ("audit", json!(audit).to_string()),
-        ("logs", function.logs())] {
+    for (place, held) in [
+        ("items", json!(items).to_string()),
+        ("list", listed),
+        ("audit", json!(audit).to_string()),
+        ("logs", function.logs()),
+    ] {
         assert!(!held.contains("s3cret") && !held.contains(&session.cookie), "{place}");
     }
     assert!(audit.iter().any(|row| row["action"] == "account.session"), "{audit:?}");
@@ -118,7 +125,9 @@ async fn a_session_that_the_platform_does_not_take_is_kept_nowhere() -> Result<(
     let good = app.world.onlyfans_session("acc-1");
     let with = |session: Value| json!({"accountId": "acc-1", "session": session});
     let of_another = json!({"cookie": good.cookie, "platformUserId": "17"});
-    for (session, pointer) in [(json!({"cookie": "sess=of-nobody"}), "/session"), (of_another, "/session/platformUserId")] {
+    for (session, pointer) in
+        [(json!({"cookie": "sess=of-nobody"}), "/session"), (of_another, "/session/platformUserId")]
+    {
         let refused = function.http(set("ana", &with(session))).await?;
         assert_eq!((refused.status, faults(&refused.body)), (400, vec![pointer]), "{}", refused.body);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use huntaze_tests::post::{batch, consume};
-use huntaze_tests::{App, Request};
+use huntaze_tests::{App, Request, eventually};
 use serde_json::{Value, json};
 
 use crate::support::{DEAD_LETTERS, MESSAGES, accounts, admin, faults, note, text, user};
@@ -24,7 +24,8 @@ async fn given_up() -> Result<(App, String, String)> {
     app.stores.execute("UPDATE orchestrator.accounts SET wake_at = NULL", &[]).await?;
     app.stores.take_hints().await?;
     let letter = LETTER.replace("{id}", &id);
-    let body = json!({"letterId": letter, "messageId": id, "accountId": "acc-ana", "reason": "no_connection"}).to_string();
+    let body =
+        json!({"letterId": letter, "messageId": id, "accountId": "acc-ana", "reason": "no_connection"}).to_string();
     let dlq = app.function("message-dlq")?;
     // It may come twice, and beside what cannot be read.
     for records in [vec![("r1", body.as_str()), ("r2", "nonsense")], vec![("r3", body.as_str())]] {
@@ -40,7 +41,9 @@ fn redrive(id: &str) -> Request {
 
 fn letters(body: &Value) -> Vec<(&str, &str)> {
     let list = body["data"]["deadLetters"].as_array().unwrap();
-    list.iter().map(|one| (text(&one["kind"]), text(&one["status"]))).collect()
+    let mut letters: Vec<_> = list.iter().map(|one| (text(&one["kind"]), text(&one["status"]))).collect();
+    letters.sort_unstable();
+    letters
 }
 
 #[tokio::test]
@@ -49,7 +52,8 @@ async fn a_letter_is_kept_once_and_shown_with_why() -> Result<()> {
     let function = app.function("dead-letters")?;
     let list = function.http(admin(Request::get(DEAD_LETTERS))).await?;
     assert_eq!((list.status, letters(&list.body)), (200, vec![("hint", "open"), ("message", "open")]), "{}", list.body);
-    let shown = list.body["data"]["deadLetters"].as_array().unwrap().iter().find(|one| one["kind"] == "message").unwrap();
+    let shown =
+        list.body["data"]["deadLetters"].as_array().unwrap().iter().find(|one| one["kind"] == "message").unwrap();
     for (name, value) in [
         ("id", letter.as_str()),
         ("messageId", &id),
@@ -133,6 +137,11 @@ async fn the_sweep_wakes_what_is_overdue_and_completes_what_is_shown() -> Result
     accounts(&app, &[("acc-ana", "ana")]).await?;
     let sent = app.function("onlyfans-messages")?;
     sent.http(user(Request::post(MESSAGES), "ana").json(&note("acc-ana", "fan-1", "hi"))).await?;
+    eventually(Duration::from_secs(20), async || {
+        ensure!(app.stores.shown_items().await?[0].len() == 1, "not shown yet");
+        Ok(())
+    })
+    .await?;
     app.stores.take_hints().await?;
     // The hint was lost, and so was what was to be shown.
     app.stores.execute("UPDATE orchestrator.accounts SET wake_at = now() - interval '2 minutes'", &[]).await?;

@@ -28,25 +28,42 @@ async fn what_was_sent_and_denied_is_shown_to_its_user_and_to_administrators() -
     let app = start().await?;
     let own = || user(Request::get(MESSAGE_STATS), "ana");
     let none = stats(&app, own()).await?;
-    assert_eq!((&none["currentPeriod"]["messages"], &none["currentPeriod"]["limit"]), (&json!(0), &json!(10)), "{none}");
+    assert_eq!(
+        (&none["currentPeriod"]["messages"], &none["currentPeriod"]["limit"]),
+        (&json!(0), &json!(10)),
+        "{none}"
+    );
     assert_eq!((&none["violations"], &none["recipients"]), (&json!(0), &json!(0)));
 
     // Ten may go in a minute, the eleventh is denied.
     let messages = app.function("onlyfans-messages")?;
     for n in 0..11 {
-        let sent = messages.http(user(Request::post(MESSAGES), "ana").json(&note("acc-ana", &format!("fan-{n}"), "hi"))).await?;
+        let sent = messages
+            .http(user(Request::post(MESSAGES), "ana").json(&note("acc-ana", &format!("fan-{n}"), "hi")))
+            .await?;
         assert_eq!(sent.status, 202, "{}", sent.body);
     }
     let app = app.set("RATE_LIMIT_GLOBAL_PER_SECOND", "1000");
-    assert_eq!(consume(&app.function("message-sender")?, &batch_of(r#"{"accountId": "acc-ana"}"#, 1)).await?, Some(vec![]));
+    assert_eq!(
+        consume(&app.function("message-sender")?, &batch_of(r#"{"accountId": "acc-ana"}"#, 1)).await?,
+        Some(vec![])
+    );
 
     let seen = stats(&app, own().query("detailed", "true")).await?;
     let period = &seen["currentPeriod"];
-    assert_eq!((&period["messages"], &period["limit"], &seen["recipients"]), (&json!(10), &json!(10), &json!(10)), "{seen}");
+    assert_eq!(
+        (&period["messages"], &period["limit"], &seen["recipients"]),
+        (&json!(10), &json!(10), &json!(10)),
+        "{seen}"
+    );
     assert_eq!((&seen["violations"], &seen["violationsByLayer"]), (&json!(1), &json!({"account_minute": 1})));
     assert!(text(&period["resetTime"]) > text(&none["currentPeriod"]["resetTime"]), "{period}");
     let account = &seen["accounts"][0];
-    assert_eq!((&account["accountId"], &account["rateLimit"]["remaining"]), (&json!("acc-ana"), &json!(0)), "{account}");
+    assert_eq!(
+        (&account["accountId"], &account["rateLimit"]["remaining"]),
+        (&json!("acc-ana"), &json!(0)),
+        "{account}"
+    );
     assert_eq!(account["rateLimit"]["throttled"], true);
     let queue = &account["queue"];
     assert_eq!((&queue["waiting"], &queue["byStatus"]), (&json!(1), &json!({"queued": 1})), "{queue}");
@@ -85,6 +102,10 @@ async fn a_users_own_limits_are_those_of_all_their_accounts_with_what_is_set_of_
     let limits = json!({"accountId": "acc-2", "limits": {"account_minute": 3}});
     app.function("onlyfans-accounts")?.http(admin(Request::post(ACCOUNTS)).json(&limits)).await?;
     let seen = stats(&app, user(Request::get(MESSAGE_STATS), "ana").query("detailed", "true")).await?;
-    assert_eq!((&seen["currentPeriod"]["limit"], seen["accounts"].as_array().map(Vec::len)), (&json!(13), Some(2)), "{seen}");
+    assert_eq!(
+        (&seen["currentPeriod"]["limit"], seen["accounts"].as_array().map(Vec::len)),
+        (&json!(13), Some(2)),
+        "{seen}"
+    );
     Ok(())
 }

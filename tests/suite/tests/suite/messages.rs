@@ -62,7 +62,10 @@ async fn a_message_is_taken_on_shown_and_the_queue_is_told_of_its_account() -> R
     let sent = function.http(send("ana", &body)).await?;
     assert_eq!(sent.status, 202, "{}", sent.body);
     let data = &sent.body["data"];
-    assert_eq!((&data["accountId"], &data["status"], data.get("duplicate")), (&json!("acc-ana"), &json!("queued"), None));
+    assert_eq!(
+        (&data["accountId"], &data["status"], data.get("duplicate")),
+        (&json!("acc-ana"), &json!("queued"), None)
+    );
     assert_eq!(data["queueInfo"]["position"], 0, "{data}");
     assert!(data["queueInfo"]["expectedAt"].is_string() && data["queueInfo"]["estimated"] == true, "{data}");
     assert!(!sent.header("ratelimit").is_empty() && !sent.header("ratelimit-policy").is_empty());
@@ -125,7 +128,7 @@ async fn a_message_that_has_others_before_it_is_told_its_place_and_when_it_can_g
     let sent = function.http(send("ana", &urgent)).await?;
     assert_eq!(sent.body["data"]["queueInfo"]["position"], 0, "{}", sent.body);
     let mut scheduled = note("acc-ana", "fan-21", "hello");
-    let at = now + 48.hours();
+    let at = Timestamp::from_second(now.as_second())? + 48.hours();
     scheduled["scheduleFor"] = json!(at);
     let sent = function.http(send("ana", &scheduled)).await?;
     assert_eq!(text(&sent.body["data"]["queueInfo"]["expectedAt"]).parse::<Timestamp>()?, at, "{}", sent.body);
@@ -284,7 +287,9 @@ async fn another_users_messages_need_a_role() -> Result<()> {
     }
     let cancelled = function.http(admin(Request::delete(MESSAGES)).query("messageId", &id)).await?;
     assert_eq!((cancelled.status, &cancelled.body["data"]["status"]), (200, &json!("cancelled")));
-    let audit = app.stores.row("SELECT actor, action FROM orchestrator.audit_log WHERE subject = $1", &[&format!("message:{id}")]);
+    let audit = app
+        .stores
+        .row("SELECT actor, action FROM orchestrator.audit_log WHERE subject = $1", &[&format!("message:{id}")]);
     assert_eq!(audit.await?, json!({"actor": "root", "action": "message.cancel"}));
     Ok(())
 }
@@ -326,7 +331,12 @@ async fn a_message_is_taken_back_until_it_is_being_sent() -> Result<()> {
     // Again and again: it is done once.
     for _ in 0..2 {
         let cancelled = function.http(cancel("ana", &ids[0])).await?;
-        assert_eq!((cancelled.status, &cancelled.body["data"]["status"]), (200, &json!("cancelled")), "{}", cancelled.body);
+        assert_eq!(
+            (cancelled.status, &cancelled.body["data"]["status"]),
+            (200, &json!("cancelled")),
+            "{}",
+            cancelled.body
+        );
     }
     let decisions = function.http(one("ana", &ids[0])).await?.body["data"]["decisions"].take();
     assert_eq!((decisions.as_array().unwrap().len(), &decisions[0]["decision"]), (1, &json!("cancel")), "{decisions}");
@@ -351,7 +361,8 @@ async fn of_a_hundred_cancellations_beside_a_claim_one_thing_happens() -> Result
         let sent = fleet.functions()[0].http(send("ana", &note("acc-ana", &format!("fan-{round}"), "hi"))).await?;
         let id = id_of(&sent);
         let claim = "SELECT outcome FROM orchestrator.claim_message('acc-ana', $1, 60000)";
-        let (outcome, answers) = tokio::join!(app.stores.rows(claim, &[&"me"]), fleet.http(vec![cancel("ana", &id); 8]));
+        let (outcome, answers) =
+            tokio::join!(app.stores.rows(claim, &[&"me"]), fleet.http(vec![cancel("ana", &id); 8]));
         for answer in answers {
             assert_eq!(answer?.status, 200);
         }
@@ -477,7 +488,10 @@ async fn the_message_that_was_sent_counts_in_what_is_left() -> Result<()> {
 async fn sign_in(app: &App) -> Result<()> {
     let session = app.world.onlyfans_session("acc-ana");
     let body = json!({"accountId": "acc-ana", "session": {"cookie": session.cookie}});
-    let kept = app.function("onlyfans-accounts")?.http(user(Request::post(crate::support::ACCOUNTS), "ana").json(&body)).await?;
+    let kept = app
+        .function("onlyfans-accounts")?
+        .http(user(Request::post(crate::support::ACCOUNTS), "ana").json(&body))
+        .await?;
     ensure!(kept.status == 200, "{}", kept.body);
     Ok(())
 }
