@@ -20,6 +20,7 @@ use huntaze_sqs::Notifications;
 
 struct App {
     sender: Sender,
+    shown: Shown,
 }
 
 impl Consumer for App {
@@ -27,8 +28,11 @@ impl Consumer for App {
         let Some(account) = hint::read(&message.object()?) else { return Err(Undone::Reject("no hint".to_owned())) };
         let mut tally = Tally::default();
         let served = self.sender.serve(&account, message.deadline, &mut tally).await;
-        let Tally { sent, failed, unknown, retried, throttled } = tally;
+        let Tally { sent, failed, unknown, retried, throttled, touched } = tally;
         metrics::messages(&message.origin(), &metrics::Messages { sent, failed, unknown, retried, throttled });
+        for message in &touched {
+            self.shown.project(&self.sender.outbox, message).await;
+        }
         // What was begun is settled or comes free with its lease, so the hint may come again.
         served.map_err(|error| Undone::Retry { after: None, cause: error.into() })
     }
@@ -53,7 +57,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         let outbox = Outbox::new(Arc::clone(&database), rules);
         let clock = scheduled::now;
         App {
-            sender: Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, shown, clock, hold },
+            sender: Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock, hold },
+            shown,
         }
     }))?;
     tokio::join!(app.sender.database.warm_up(), app.sender.limiter.warm_up());

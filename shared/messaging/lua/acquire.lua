@@ -15,33 +15,38 @@ local member, hold, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local now, life = read_clock()
 keep_clock(now, life)
 
-local logs, generations, vacancies, whole, repeated = {}, {}, {}, true, false
+local generations, vacancies, whole = {}, {}, true
 for i = 2, #KEYS do
-    local log = read_log(KEYS[i], life, member)
-    if log.generation and log.generation > tonumber(ARGV[i + 2]) then
-        vacancies[i - 1] = ''
+    local generation, vacancy = read_mark(KEYS[i], life)
+    if generation and generation > tonumber(ARGV[i + 2]) then
+        vacancy = ''
     else
         whole = false
-        if not log.vacancy then
-            log.vacancy = '?' .. text(now) .. '|' .. life
+        if not vacancy then
+            vacancy = '?' .. text(now) .. '|' .. life
             redis.call('DEL', KEYS[i])
-            redis.call('ZADD', KEYS[i], '+inf', log.vacancy)
+            redis.call('ZADD', KEYS[i], '+inf', vacancy)
             redis.call('PEXPIRE', KEYS[i], keep)
         end
-        vacancies[i - 1] = log.vacancy
     end
-    logs[i - 1], generations[i - 1] = log, log.generation or 0
-    repeated = repeated or log.repeated
+    generations[i - 1], vacancies[i - 1] = generation or 0, vacancy
 end
 if not whole then
     return {-1, now, 0, generations, vacancies, {}}
 end
 
-local layers = read_layers(3 + #KEYS)
+local layers, logs, windows, repeated = read_layers(3 + #KEYS), {}, {}, false
+for i = 2, #KEYS do
+    local window, before = widest_window(i - 1, layers, true), redis.call('ZSCORE', KEYS[i], member)
+    -- One that has counted out is none.
+    local held = before and tonumber(before) > now - window
+    logs[i - 1] = read_permits(KEYS[i], i - 1, layers, now, held and member)
+    windows[i - 1], repeated = window, repeated or held
+end
 local function judge_all()
     local verdicts = {}
     for i, layer in ipairs(layers) do
-        verdicts[i] = judge(layer, logs[layer.log].permits, now)
+        verdicts[i] = judge(layer, logs[layer.log], now)
     end
     return verdicts
 end
@@ -51,16 +56,12 @@ for _, verdict in ipairs(verdicts) do
     granted = granted and verdict[3] == 0
 end
 if granted then
-    local kind, recipient = string.match(member, '^[^|]*|([^|]*)|(.*)$')
     for i, log in ipairs(logs) do
-        local longest = 0
-        for _, layer in ipairs(layers) do
-            longest = layer.log == i and math.max(longest, layer.window) or longest
-        end
-        redis.call('ZREMRANGEBYSCORE', KEYS[i + 1], '-inf', text(now - longest))
-        redis.call('ZADD', KEYS[i + 1], 'GT', text(now + hold), member)
-        redis.call('PEXPIRE', KEYS[i + 1], keep)
-        table.insert(log.permits, {until_ = now + hold, type = kind, recipient = recipient})
+        redis.call('ZREMRANGEBYSCORE', log.key, '-inf', text(now - windows[i]))
+        redis.call('ZADD', log.key, 'GT', text(now + hold), member)
+        redis.call('PEXPIRE', log.key, keep)
+        table.insert(log.permits, 1, new_permit(member, now + hold))
+        log.left_out = false
     end
     -- What is left behind it; it is not denied itself where that is nothing.
     verdicts = judge_all()

@@ -22,7 +22,7 @@ local function read_clock()
     local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
     local life, at = unpack(redis.call('HMGET', KEYS[1], 'life', 'at'))
     at = tonumber(at)
-    if at and string.sub(life, 1, #run) == run and now > at - SLACK then
+    if life and at and string.sub(life, 1, #run) == run and now > at - SLACK then
         return math.max(now, at + 1), life, true
     end
     return now, run .. '@' .. text(now), false

@@ -1,5 +1,6 @@
--- A call has ended: from now on its permit counts for its windows only. A permit that no log has is not made: it was lost, and
--- is restored for as long as it may count; or it was denied, and the call was only watched. May run twice.
+-- A call has ended: from now on its permit counts for its windows only. One that has counted out before stays as it is. A permit
+-- that no log has is not made: it was lost, and is restored for as long as it may count; or it was denied, and the call was only
+-- watched. May run twice.
 --
 -- KEYS[1]   the clock
 -- KEYS[2..] the logs
@@ -13,6 +14,6 @@ if not kept then
 end
 keep_clock(now, life)
 for i = 2, #KEYS do
-    redis.call('ZADD', KEYS[i], 'XX', text(now), ARGV[1])
+    redis.call('ZADD', KEYS[i], 'XX', 'LT', text(now), ARGV[1])
 end
 return now

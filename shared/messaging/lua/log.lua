@@ -1,31 +1,22 @@
 -- A log, behind the clock in each script that reads one: a sorted set of
 --   <message>.<attempt>|<type>|<recipient>  a permit; its score is until when its call may reach the fan, in microseconds: at
 --                                           the grant that and the hold, at the call's end the moment of that
---   !<generation>|<life>                    score +inf: whole, as restored by that generation, in that life of the clock
---   ?<microseconds>|<life>                  score +inf: not whole; since then who restores it has to show this
--- A log that is not whole decides nothing.
+-- and one mark, whose score is +inf:
+--   !<generation>|<life>                    whole, as restored by that generation, in that life of the clock
+--   ?<microseconds>|<life>                  not whole; since then who restores it has to show this
+-- A log that is not whole, or whose mark is of another life, decides nothing.
 
--- permits: oldest first, but for that of `own`, a member. generation: of a log that is whole. vacancy: of one that is known not to be.
-local function read_log(key, life, own)
-    local log = {permits = {}, repeated = false}
-    local flat = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-    for i = 1, #flat, 2 do
-        local member = flat[i]
-        local mark, number, of_life = string.match(member, '^([!?])(%d+)|(.*)$')
-        if mark then
-            if of_life == life and mark == '!' then
-                log.generation = tonumber(number)
-            elseif of_life == life then
-                log.vacancy = member
-            end
-        elseif member == own then
-            log.repeated = true
-        else
-            local kind, recipient = string.match(member, '^[^|]*|([^|]*)|(.*)$')
-            table.insert(log.permits, {until_ = tonumber(flat[i + 1]), type = kind, recipient = recipient})
-        end
+-- The generation of a log that is whole, or the vacancy of one that is known not to be.
+local function read_mark(key, life)
+    local mark = redis.call('ZRANGE', key, -1, -1)[1] or ''
+    local sign, number, of_life = string.match(mark, '^([!?])(%d+)|(.*)$')
+    if of_life ~= life then
+        return nil, nil
     end
-    return log
+    if sign == '!' then
+        return tonumber(number), nil
+    end
+    return nil, mark
 end
 
 -- The layers from ARGV[first] on, five values each: which log, counted from 1; what it counts (`all`, those of a `type` or a
@@ -42,31 +33,70 @@ local function read_layers(first)
     return layers
 end
 
--- What a layer says of its log now: {how many more it lets through; microseconds until that is one more, as soon as may be: a
--- call under way may end now; 1 where it denies another, else 0}.
-local function judge(layer, permits, now)
-    local count, next_to_leave, seen = 0, nil, {}
-    for i = #permits, 1, -1 do
-        local permit = permits[i]
-        if permit.until_ <= now - layer.window then
+local function new_permit(member, until_)
+    local kind, recipient = string.match(member, '^[^|]*|([^|]*)|(.*)$')
+    return {until_ = until_, type = kind, recipient = recipient}
+end
+
+-- The widest window of a log's layers: of all of them, or of those that have to look at each permit. Where one is left out, as
+-- if it were not there, all have to; otherwise some only count, which the server does without reading.
+local function widest_window(number, layers, all)
+    local widest = 0
+    for _, layer in ipairs(layers) do
+        if layer.log == number and (all or layer.of ~= 'all') then
+            widest = math.max(widest, layer.window)
+        end
+    end
+    return widest
+end
+
+-- Reads the permits that have to be looked at, the latest first.
+local function read_permits(key, number, layers, now, left_out)
+    local log = {key = key, left_out = left_out, permits = {}}
+    local since = '(' .. text(now - widest_window(number, layers, left_out))
+    local flat = redis.call('ZRANGE', key, '(+inf', since, 'BYSCORE', 'REV', 'WITHSCORES')
+    for i = 1, #flat, 2 do
+        if flat[i] ~= left_out then
+            table.insert(log.permits, new_permit(flat[i], tonumber(flat[i + 1])))
+        end
+    end
+    return log
+end
+
+-- How many permits a layer counts; until when the last of them counts that are within its limit; whether the layer's own
+-- recipient is among those that are counted.
+local function count(layer, log, now)
+    local since = now - layer.window
+    if layer.of == 'all' and not log.left_out then
+        local counted = redis.call('ZCOUNT', log.key, '(' .. text(since), '(+inf')
+        -- Behind the mark, the latest has the rank 1.
+        local rank = math.min(counted, layer.limit)
+        local last = rank > 0 and tonumber(redis.call('ZRANGE', log.key, rank, rank, 'REV', 'WITHSCORES')[2])
+        return counted, last, false
+    end
+    local counted, last, seen = 0, false, {}
+    for _, permit in ipairs(log.permits) do
+        if permit.until_ <= since then
             break
         end
-        local counts
+        local counts = layer.of == 'all' or permit[layer.of] == layer.value
         if layer.of == 'recipients' then
             counts = not seen[permit.recipient]
             seen[permit.recipient] = true
-        else
-            counts = layer.of == 'all' or permit[layer.of] == layer.value
         end
         if counts then
-            count = count + 1
-            -- Where there are more than the limit, for it was lowered, more than one has to leave.
-            if count <= layer.limit then
-                next_to_leave = permit.until_
-            end
+            counted = counted + 1
+            last = counted <= layer.limit and permit.until_ or last
         end
     end
-    local reset = next_to_leave and math.min(next_to_leave, now) + layer.window - now or 0
-    local denied = count >= layer.limit and not (layer.of == 'recipients' and seen[layer.value])
-    return {math.max(layer.limit - count, 0), reset, denied and 1 or 0}
+    return counted, last, seen[layer.value] or false
+end
+
+-- What a layer says of its log now: {how many more it lets through; microseconds until that is one more, as soon as may be: a
+-- call under way may end now; 1 where it denies another, else 0}. Where there are more than the limit, for it was lowered, all
+-- but so many have to leave.
+local function judge(layer, log, now)
+    local counted, last, known = count(layer, log, now)
+    local reset = last and math.min(last, now) + layer.window - now or 0
+    return {math.max(layer.limit - counted, 0), reset, (counted >= layer.limit and not known) and 1 or 0}
 end

@@ -7,15 +7,14 @@
 -- Returns {1, or 0 where a log is not whole; now; each layer's {remaining, reset, denied}}
 
 local now, life = read_clock()
-local logs = {}
+local layers, logs, verdicts = read_layers(1), {}, {}
 for i = 2, #KEYS do
-    logs[i - 1] = read_log(KEYS[i], life)
-    if not logs[i - 1].generation then
+    if not read_mark(KEYS[i], life) then
         return {0, now, {}}
     end
+    logs[i - 1] = read_permits(KEYS[i], i - 1, layers, now, false)
 end
-local verdicts = {}
-for i, layer in ipairs(read_layers(1)) do
-    verdicts[i] = judge(layer, logs[layer.log].permits, now)
+for i, layer in ipairs(layers) do
+    verdicts[i] = judge(layer, logs[layer.log], now)
 end
 return {1, now, verdicts}

@@ -13,9 +13,8 @@
 
 local vacancy, generation, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local now, life = read_clock()
-local log = read_log(KEYS[2], life)
-local own = log.vacancy and log.vacancy == vacancy
-if not own and not (log.generation and log.generation < generation) then
+local marked, vacant = read_mark(KEYS[2], life)
+if not (vacant and vacant == vacancy) and not (marked and marked < generation) then
     return 0
 end
 keep_clock(now, life)

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use huntaze_domain::env::Env;
-use huntaze_domain::ids::{AccountId, random};
+use huntaze_domain::ids::{AccountId, MessageId, random};
 use huntaze_postgres::Database;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ const ROUNDS: usize = 3;
 pub type Clock = fn() -> Timestamp;
 
 /// What was done for an account.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Messages that reached their fan, found later included.
     pub sent: u64,
@@ -55,6 +55,8 @@ pub struct Tally {
     pub retried: u64,
     /// Messages that the limiter held back, or would have.
     pub throttled: u64,
+    /// Messages whose state has changed: what is shown of them has to follow.
+    pub touched: Vec<MessageId>,
 }
 
 /// Everything that a send needs.
@@ -75,8 +77,6 @@ pub struct Sender {
     pub dead: DeadQueue,
     /// Who tells people.
     pub teller: Teller,
-    /// The tables that show messages.
-    pub shown: crate::shown::Shown,
     /// The time.
     pub clock: Clock,
     /// How long a call may take to reach the fan, from before its permit is asked for.
@@ -102,12 +102,14 @@ impl Sender {
     /// # Errors
     /// [`OutboxError`]; what was in hand comes free with its lease.
     pub async fn serve(&self, account: &AccountId, until: Instant, tally: &mut Tally) -> Result<(), OutboxError> {
+        // Read once for all of its messages, and again where the platform has refused it.
+        let mut session = None;
         loop {
             if Instant::now() + self.one_message() > until {
                 self.hints.put(account, Some(Duration::ZERO)).await;
                 return Ok(());
             }
-            let wake = match self.step(account, tally).await? {
+            let wake = match self.step(account, &mut session, tally).await? {
                 Step::Idle => return Ok(()),
                 Step::Done(wake) => wake,
             };
@@ -123,8 +125,14 @@ impl Sender {
     }
 
     /// One look or one message of an account.
-    async fn step(&self, account: &AccountId, tally: &mut Tally) -> Result<Step, OutboxError> {
+    async fn step(
+        &self,
+        account: &AccountId,
+        session: &mut Option<Session>,
+        tally: &mut Tally,
+    ) -> Result<Step, OutboxError> {
         if let Some(look) = self.outbox.claim_look(account, self.one_message()).await? {
+            tally.touched.push(look.message.id.clone());
             return self.look(&look, tally).await.map(Step::Done);
         }
         let claimant = Uuid::now_v7().to_string();
@@ -132,9 +140,8 @@ impl Sender {
             Claim::Busy => Ok(Step::Idle),
             Claim::Nothing(wake) => Ok(Step::Done(wake)),
             Claim::Message(message, limits) => {
-                let wake = self.turn(&message, &limits, tally).await?;
-                self.shown.project(&self.outbox, &message.id).await;
-                Ok(Step::Done(wake))
+                tally.touched.push(message.id.clone());
+                self.turn(&message, &limits, session, tally).await.map(Step::Done)
             }
         }
     }
@@ -143,12 +150,16 @@ impl Sender {
     async fn turn(
         &self,
         message: &Message,
-        limits: &serde_json::Map<String, Value>,
+        limits: &Map<String, Value>,
+        session: &mut Option<Session>,
         tally: &mut Tally,
     ) -> Result<Wake, OutboxError> {
-        let session = match self.sessions.load(message.account_id.as_str()).await {
-            Ok(session) => session,
-            Err(error) => return self.without_session(message, &error).await,
+        let session = match session.take().filter(|_| !message.session_refreshed) {
+            Some(kept) => session.insert(kept),
+            None => match self.sessions.load(message.account_id.as_str()).await {
+                Ok(read) => session.insert(read),
+                Err(error) => return self.without_session(message, &error).await,
+            },
         };
         let overrides = overrides(limits);
         let permit = Permit {
@@ -177,7 +188,7 @@ impl Sender {
                 Acquired::Unknown(_) => return self.rest(message).await,
             };
             match self.outbox.begin(message, &generations.to_json(), self.hold, self.one_message()).await? {
-                Begun::Sending => return self.call(message, &session, &permit, until, tally).await,
+                Begun::Sending => return self.call(message, session, &permit, until, tally).await,
                 Begun::Forgotten => refused = generations,
                 Begun::Paused => return self.outbox.release(message, &Wait::default()).await,
                 // Whoever has it now goes on.
@@ -260,7 +271,6 @@ impl Sender {
         if end.undecided {
             self.teller.undecided(message, (self.clock)()).await;
         }
-        self.shown.project(&self.outbox, &message.id).await;
         Ok(end.wake)
     }
 

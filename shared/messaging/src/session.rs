@@ -127,6 +127,14 @@ impl Session {
         }
     }
 
+    /// What it was made of.
+    #[must_use]
+    pub fn parts(&self) -> SessionParts {
+        let Secret { cookie, headers } = self.secret.clone();
+        let user_agent = self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).map(str::to_owned);
+        SessionParts { platform_user_id: self.platform_user_id.clone(), user_agent, cookie, headers }
+    }
+
     /// The account's user id on the platform.
     #[must_use]
     pub fn platform_user_id(&self) -> &str {

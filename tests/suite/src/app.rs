@@ -8,11 +8,11 @@ use crate::runtime::{Fleet, Function};
 use crate::stores::Stores;
 use crate::tokens::SECRET;
 
+/// The key that sessions with the platform are sealed with.
+const OF_SESSION_KEYS: &str = "test:QSBrZXkgZm9yIHRlc3RzOiBpdCBpcyBubyBzZWNyZXQ=";
+
 /// The page that a test's browser is on.
 pub const ORIGIN: &str = "https://app.huntaze.test";
-
-/// What seals the accounts' sessions: 32 bytes of nothing.
-const SESSION_KEYS: &str = "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 /// A world, a set of stores, and the environment that tells functions of both.
 #[derive(Debug)]
@@ -39,15 +39,14 @@ impl App {
             ("OPENAI_API_KEY", OPENAI_KEY.to_owned()),
             ("OPENAI_ORG_ID", "org-huntaze".to_owned()),
             ("ONLYFANS_API_URL", world.onlyfans_api_url()),
-            ("ONLYFANS_USER_AGENT", "Mozilla/5.0 (test)".to_owned()),
-            ("OF_SESSION_KEYS", SESSION_KEYS.to_owned()),
+            ("ONLYFANS_USER_AGENT", "Mozilla/5.0 (huntaze-tests)".to_owned()),
+            ("OF_SESSION_KEYS", OF_SESSION_KEYS.to_owned()),
             ("NEXTAUTH_SECRET", SECRET.to_owned()),
             ("ALLOWED_ORIGINS", ORIGIN.to_owned()),
             // Far above what a call of the world takes, even where many processes share two processors, and far below
             // what a person would wait for a test. A test of a time-out sets its own.
             ("AZURE_TIMEOUT_MS", "8000".to_owned()),
             ("OPENAI_TIMEOUT_MS", "8000".to_owned()),
-            ("ONLYFANS_TIMEOUT_MS", "8000".to_owned()),
             ("REQUEST_DEADLINE_MS", "25000".to_owned()),
             ("LOG_LEVEL", "info".to_owned()),
         ];

@@ -49,11 +49,12 @@ struct Made {
     thresholds: String,
     alerts: String,
     reports: String,
+    of_sessions: String,
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
     dead_queue: Queue,
     notifications: Queue,
-    onlyfans: OnlyFansTables,
+    shown: ShownTables,
     redis_url: Url,
     redis_lease: String,
 }
@@ -64,32 +65,29 @@ struct Queue {
     url: String,
 }
 
-/// The tables of messages to fans, by their names.
+/// The tables that show messages to fans, by their names.
 #[derive(Clone, Debug)]
-struct OnlyFansTables {
-    sessions: String,
+struct ShownTables {
     messages: String,
     threads: String,
     aggregates: String,
 }
 
-impl OnlyFansTables {
+impl ShownTables {
     async fn make(aws: &Aws, suffix: &str) -> anyhow::Result<Self> {
-        let [sessions, messages, threads, aggregates] =
-            ["sessions", "messages", "threads", "aggregates"].map(|kind| format!("of-{kind}-{suffix}"));
+        let [messages, threads, aggregates] =
+            ["messages", "threads", "aggregates"].map(|kind| format!("of-{kind}-{suffix}"));
         tokio::try_join!(
-            aws.create_table(&sessions, &["accountId"], &[]),
             aws.create_table(&messages, &["accountId", "messageId"], &[]),
             aws.create_table(&threads, &["accountId", "recipientId"], &[]),
             aws.create_table(&aggregates, &["accountId", "day"], &[]),
         )?;
-        Ok(Self { sessions, messages, threads, aggregates })
+        Ok(Self { messages, threads, aggregates })
     }
 
     async fn drop_all(&self, aws: &Aws) {
-        let Self { sessions, messages, threads, aggregates } = self;
-        let tables = [sessions, messages, threads, aggregates].map(|table| aws.delete_table(table));
-        let _ = futures_util::future::join_all(tables).await;
+        let Self { messages, threads, aggregates } = self;
+        let _ = tokio::join!(aws.delete_table(messages), aws.delete_table(threads), aws.delete_table(aggregates));
     }
 }
 
@@ -113,9 +111,10 @@ impl Stores {
         )?;
         let suffix = Uuid::new_v4().simple().to_string();
         let names = (format!("huntaze-ai-costs-{suffix}"), format!("workflows-{suffix}"), format!("limiter-{suffix}"));
-        let [thresholds, alerts, told, reports, dead] =
-            ["cost-thresholds", "cost-alerts", "notifications", "reports", "limiter-dlq"]
+        let [thresholds, alerts, told, reports, of_sessions] =
+            ["cost-thresholds", "cost-alerts", "notifications", "reports", "of-sessions"]
                 .map(|name| format!("{name}-{suffix}"));
+        let dead = format!("limiter-dlq-{suffix}");
         let queues = async {
             tokio::try_join!(
                 aws.create_queue(&names.1),
@@ -124,13 +123,14 @@ impl Stores {
                 aws.create_queue(&told),
             )
         };
-        let (database, (), (), (), (), onlyfans, queues, number) = tokio::try_join!(
+        let (database, (), (), (), (), (), shown, queues, number) = tokio::try_join!(
             clone_database(&admin_url, &suffix),
             aws.create_costs_table(&names.0),
             aws.create_thresholds_table(&thresholds),
             aws.create_alerts_table(&alerts),
             aws.create_bucket(&reports),
-            OnlyFansTables::make(&aws, &suffix),
+            aws.create_of_sessions_table(&of_sessions),
+            ShownTables::make(&aws, &suffix),
             queues,
             lease_redis(&redis_url),
         )?;
@@ -142,11 +142,12 @@ impl Stores {
             thresholds,
             alerts,
             reports,
+            of_sessions,
             notifications: Queue { name: told, url: notifications },
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
             dead_queue: Queue { name: dead, url: dead_queue },
-            onlyfans,
+            shown,
             redis_lease: format!("{REDIS_LEASES}{number}"),
             redis_url: redis_url.clone(),
             admin_url,
@@ -161,9 +162,8 @@ impl Stores {
     /// The variables by which a function finds these stores.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
-        let Made { aws, table, thresholds, alerts, reports, workflow_queue, rate_limiter_queue, notifications, .. } =
-            &self.made;
-        let OnlyFansTables { sessions, messages, threads, aggregates } = &self.made.onlyfans;
+        let Made { aws, table, thresholds, alerts, reports, of_sessions, .. } = &self.made;
+        let Made { workflow_queue, rate_limiter_queue, dead_queue, notifications, shown, .. } = &self.made;
         [
             ("DATABASE_URL", self.made.database_url().to_string()),
             ("REDIS_URL", self.redis_url.to_string()),
@@ -175,14 +175,14 @@ impl Stores {
             ("DYNAMODB_THRESHOLDS_TABLE", thresholds.clone()),
             ("DYNAMODB_ALERTS_TABLE", alerts.clone()),
             ("REPORTS_S3_BUCKET", reports.clone()),
+            ("DYNAMODB_OF_SESSIONS_TABLE", of_sessions.clone()),
             ("SQS_NOTIFICATIONS_QUEUE", notifications.name.clone()),
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
-            ("SQS_RATE_LIMITER_DLQ", self.made.dead_queue.name.clone()),
-            ("DYNAMODB_OF_SESSIONS_TABLE", sessions.clone()),
-            ("DYNAMODB_OF_MESSAGES_TABLE", messages.clone()),
-            ("DYNAMODB_OF_THREADS_TABLE", threads.clone()),
-            ("DYNAMODB_OF_AGGREGATES_TABLE", aggregates.clone()),
+            ("SQS_RATE_LIMITER_DLQ", dead_queue.name.clone()),
+            ("DYNAMODB_OF_MESSAGES_TABLE", shown.messages.clone()),
+            ("DYNAMODB_OF_THREADS_TABLE", shown.threads.clone()),
+            ("DYNAMODB_OF_AGGREGATES_TABLE", shown.aggregates.clone()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
@@ -285,6 +285,22 @@ impl Stores {
         self.made.aws.scan(&self.made.thresholds).await
     }
 
+    /// Every item of the sessions' table; bytes are base64.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn of_session_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
+        self.made.aws.scan(&self.made.of_sessions).await
+    }
+
+    /// Writes an item into the sessions' table as it is, each attribute with its type.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn put_of_session_item(&self, item: Map<String, Value>) -> anyhow::Result<()> {
+        self.made.aws.put(&self.made.of_sessions, &[item]).await
+    }
+
     /// Takes what is on the queue of notifications: the bodies of its messages.
     ///
     /// # Errors
@@ -306,18 +322,9 @@ impl Stores {
     /// # Errors
     /// If DynamoDB refuses.
     pub async fn shown_items(&self) -> anyhow::Result<[Vec<Map<String, Value>>; 3]> {
-        let OnlyFansTables { messages, threads, aggregates, .. } = &self.made.onlyfans;
-        let aws = &self.made.aws;
+        let (ShownTables { messages, threads, aggregates }, aws) = (&self.made.shown, &self.made.aws);
         let (messages, threads, days) = tokio::try_join!(aws.scan(messages), aws.scan(threads), aws.scan(aggregates))?;
         Ok([messages, threads, days])
-    }
-
-    /// Every item of the sessions' table.
-    ///
-    /// # Errors
-    /// If DynamoDB refuses.
-    pub async fn session_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
-        self.made.aws.scan(&self.made.onlyfans.sessions).await
     }
 
     /// The keys of what is in the bucket of reports, in order.
@@ -384,11 +391,12 @@ impl Made {
             self.aws.delete_table(&self.thresholds),
             self.aws.delete_table(&self.alerts),
             self.aws.delete_bucket(&self.reports),
+            self.aws.delete_table(&self.of_sessions),
             self.aws.delete_queue(&self.notifications.url),
             self.aws.delete_queue(&self.workflow_queue.url),
             self.aws.delete_queue(&self.rate_limiter_queue.url),
             self.aws.delete_queue(&self.dead_queue.url),
-            self.onlyfans.drop_all(&self.aws),
+            self.shown.drop_all(&self.aws),
         );
     }
 }

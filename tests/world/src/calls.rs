@@ -20,10 +20,11 @@ pub const REMEMBERED_CALLS: usize = 1_000;
 const CACHED_PROMPTS: usize = 64;
 
 /// The headers worth remembering. A key is remembered as present, never by its value.
-const HEADERS: [&str; 12] = [
+const HEADERS: [&str; 14] = [
     "accept",
     "api-key",
     "authorization",
+    "connection",
     "content-length",
     "content-type",
     "cookie",
@@ -31,6 +32,7 @@ const HEADERS: [&str; 12] = [
     "openai-organization",
     "openai-project",
     "traceparent",
+    "transfer-encoding",
     "user-agent",
     "x-request-id",
 ];

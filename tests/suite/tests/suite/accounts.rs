@@ -99,7 +99,7 @@ async fn a_session_is_tried_on_the_platform_sealed_and_never_shown() -> Result<(
     let call = &app.world.onlyfans_calls(Operation::Me)[0];
     assert_eq!(call.headers.get("user-agent").map(String::as_str), Some("Browser/1.0"));
 
-    let items = app.stores.session_items().await?;
+    let items = app.stores.of_session_items().await?;
     assert_eq!(
         (items.len(), &items[0]["accountId"], &items[0]["platformUserId"]),
         (1, &json!("acc-1"), &json!(session.user_id))
@@ -141,7 +141,7 @@ async fn a_session_that_the_platform_does_not_take_is_kept_nowhere() -> Result<(
     found.sort_unstable();
     let fields = ["/accountId", "/limits/account_week", "/session/cookie", "/session/headers/Host", "/status"];
     assert_eq!((response.status, &found[..]), (400, &fields[..]), "{}", response.body);
-    assert!(app.stores.session_items().await?.is_empty());
+    assert!(app.stores.of_session_items().await?.is_empty());
     assert!(app.stores.rows("SELECT id FROM orchestrator.accounts", &[]).await?.is_empty());
     Ok(())
 }

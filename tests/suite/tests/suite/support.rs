@@ -2,9 +2,13 @@
 
 use anyhow::{Result, ensure};
 use huntaze_costs::price::Catalogue;
+use huntaze_domain::env::Env;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
+use huntaze_lambda::clients::{self, Aws};
+use huntaze_messaging::session::{Session as Signed, SessionParts, Sessions};
 use huntaze_tests::{App, Request, Session, now};
+use huntaze_world::World;
 use serde_json::{Value, json};
 
 pub(crate) const HYBRID: &str = "/api/v2/campaigns/hybrid";
@@ -42,6 +46,25 @@ pub(crate) async fn run_out(app: &App) -> Result<()> {
         "UPDATE orchestrator.reservations SET expires_at = now() - interval '1 second' WHERE settled_at IS NULL";
     ensure!(app.stores.execute(expired, &[]).await? > 0, "nothing is held");
     Ok(())
+}
+
+/// A creator's session with the world's OnlyFans.
+pub(crate) fn signed(world: &World, account: &str) -> Signed {
+    let session = world.onlyfans_session(account);
+    let parts = SessionParts {
+        platform_user_id: session.user_id,
+        user_agent: None,
+        cookie: session.cookie,
+        headers: [("x-bc".to_owned(), "0123456789abcdef".to_owned())].into(),
+    };
+    Signed::from_parts(parts).unwrap()
+}
+
+/// The sessions that the functions of a test read.
+pub(crate) fn sessions(app: &App) -> Sessions {
+    let env = Env::from_pairs(app.env().clone());
+    let aws = Aws::new(&env, &clients::tls(&env).unwrap());
+    env.finish(Sessions::from_env(&env, aws.dynamodb())).unwrap()
 }
 
 /// A campaign request of a user.

@@ -1,0 +1,366 @@
+//! Messages and everything that can happen to whoever sends them: workers that die at any await, that freeze and wake up behind
+//! others, hints that come twice and in any order, calls that hang, break and lie. The code is the shipped one, with its SQL, its
+//! Lua, and the platform over HTTP; the harness only decides who runs, when, and until where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::{join_all, try_join_all};
+use huntaze_domain::env::Env;
+use huntaze_domain::ids::{AccountId, MessageId, UserId};
+use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority};
+use huntaze_lambda::clients::{self, Aws};
+use huntaze_messaging::dead::DeadQueue;
+use huntaze_messaging::hint::Hints;
+use huntaze_messaging::limiter::Limiter;
+use huntaze_messaging::outbox::{Accepted, By, Decision, NewMessage, Outbox, Rules};
+use huntaze_messaging::platform::Platform;
+use huntaze_messaging::sender::{Sender, Tally};
+use huntaze_messaging::session::{Session, SessionParts, Sessions};
+use huntaze_messaging::tell::Teller;
+use huntaze_postgres::Database;
+use huntaze_redis::Redis;
+use huntaze_sqs::Notifications;
+use huntaze_tests::{App, now};
+use huntaze_world::Mix;
+use serde_json::Value;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// How long one seed may take.
+const BOUND: Duration = Duration::from_secs(120);
+const ACCOUNTS: usize = 3;
+const WORKERS: usize = 3;
+/// A step of a worker has some ten awaits, each with a few polls that find nothing yet.
+const LAST_POLL: u64 = 45;
+
+/// SplitMix64: a seed gives the same decisions every time, though the stores' own timing differs.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+/// What happens to a worker.
+#[derive(Clone, Copy)]
+enum Fate {
+    Lives,
+    /// It is gone behind so many polls, with all that it had under way.
+    Dies(u64),
+    /// It stands still behind so many polls for so long, and goes on as if nothing had been.
+    Freezes(u64, Duration),
+}
+
+/// A future with a fate. `None`: it died.
+struct Fated<F> {
+    inner: Pin<Box<F>>,
+    fate: Fate,
+    polls: u64,
+    frozen: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future> Future for Fated<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        if let Some(frozen) = &mut self.frozen {
+            if frozen.as_mut().poll(task).is_pending() {
+                return Poll::Pending;
+            }
+            self.frozen = None;
+        }
+        self.polls += 1;
+        match self.fate {
+            Fate::Dies(at) if self.polls > at => return Poll::Ready(None),
+            Fate::Freezes(at, span) if self.polls == at => {
+                let mut frozen = Box::pin(sleep(span));
+                if frozen.as_mut().poll(task).is_pending() {
+                    self.frozen = Some(frozen);
+                    return Poll::Pending;
+                }
+            }
+            _ => {}
+        }
+        self.inner.as_mut().poll(task).map(Some)
+    }
+}
+
+fn fated<F: Future>(inner: F, fate: Fate) -> Fated<F> {
+    Fated { inner: Box::pin(inner), fate, polls: 0, frozen: None }
+}
+
+fn fate(dice: &mut Dice) -> Fate {
+    match dice.roll(10) {
+        0..4 => Fate::Lives,
+        4..8 => Fate::Dies(1 + dice.roll(LAST_POLL)),
+        _ => Fate::Freezes(1 + dice.roll(LAST_POLL), Duration::from_millis(10 + dice.roll(60))),
+    }
+}
+
+/// A worker with connections of its own, as a process has them.
+fn worker(app: &App) -> Result<Sender> {
+    let env = Env::from_pairs(app.env().clone());
+    let tls = clients::tls(&env)?;
+    let (aws, http) = (Aws::new(&env, &tls), clients::http(&tls)?);
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls)).map(Arc::new);
+    let limiter = Limiter::from_env(&env, Redis::from_env(&env).map(Arc::new));
+    let (sessions, platform) = (Sessions::from_env(&env, aws.dynamodb()), Platform::from_env(&env, http));
+    let (hints, dead) = (Hints::from_env(&env, aws.sqs()), DeadQueue::from_env(&env, aws.sqs()));
+    let teller = Teller::new(Notifications::from_env(&env, aws.sqs()));
+    let rules = Rules::from_env(&env);
+    let built = database.zip(limiter).zip(sessions).zip(platform);
+    let built = built.map(|(((database, limiter), sessions), platform)| {
+        let hold = Sender::hold_from_env(&env, &platform);
+        let outbox = Outbox::new(Arc::clone(&database), rules);
+        Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock: now, hold }
+    });
+    Ok(env.finish(built)?)
+}
+
+struct Seed<'a> {
+    app: &'a App,
+    number: u64,
+    accounts: Vec<AccountId>,
+    user: UserId,
+    messages: usize,
+}
+
+impl Seed<'_> {
+    /// Takes the messages on, each asked for until it is known to be kept.
+    async fn accept(&self, dice: &mut Dice) -> Result<Vec<MessageId>> {
+        let mut ids = Vec::new();
+        let mut sender = worker(self.app)?;
+        for number in 0..self.messages {
+            let id = MessageId::generate();
+            let priorities = [Priority::Low, Priority::Medium, Priority::High, Priority::Critical];
+            let message = NewMessage {
+                id: &id,
+                account_id: Some(&self.accounts[number % self.accounts.len()]),
+                user_id: &self.user,
+                requested_by: &self.user,
+                workflow_id: None,
+                idempotency_key: None,
+                body_hash: [0; 32],
+                recipient_id: &format!("fan-{}", dice.roll(5)),
+                content: &format!("message {number} of seed {}", self.number),
+                message_type: MessageType::Custom,
+                priority: priorities[usize::try_from(dice.roll(4))?],
+                compliance_level: ComplianceLevel::Relaxed,
+                not_before: now(),
+                metadata: None,
+                request_id: "r",
+                trace_id: "t",
+            };
+            loop {
+                let fate = if dice.roll(5) == 0 { Fate::Dies(1 + dice.roll(6)) } else { Fate::Lives };
+                match fated(sender.outbox.accept(&message), fate).await {
+                    Some(Ok(Accepted::New(..))) => break,
+                    Some(other) => anyhow::bail!("not taken on: {other:?}"),
+                    None => sender = worker(self.app)?,
+                }
+            }
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// Whatever waits is due, and now and then a lease runs out of who is still alive.
+    async fn time_passes(&self, dice: &mut Dice) -> Result<()> {
+        let accounts: Vec<_> = self.accounts.iter().map(AccountId::as_str).collect();
+        let stores = &self.app.stores;
+        let due =
+            "UPDATE orchestrator.messages SET not_before = least(not_before, now()), look_at = least(look_at, now())
+            WHERE account_id = ANY ($1) AND (status = 'queued' AND not_before > now() OR look_at > now())";
+        stores.execute(due, &[&accounts]).await?;
+        let free = "UPDATE orchestrator.accounts SET resume_at = NULL, failures = 0, status = 'active', refusals = 0
+            WHERE id = ANY ($1)";
+        stores.execute(free, &[&accounts]).await?;
+        if dice.roll(3) == 0 {
+            let lapsed = "UPDATE orchestrator.messages SET claimed_until = now()
+                WHERE account_id = ANY ($1) AND claimed_until > now()";
+            stores.execute(lapsed, &[&accounts]).await?;
+        }
+        Ok(())
+    }
+
+    /// A hint comes for some account, whether or not one was sent, and a worker takes it.
+    async fn work(&self, mut dice: Dice, until: Instant) -> Result<()> {
+        let mut sender = worker(self.app)?;
+        loop {
+            ensure!(Instant::now() < until, "seed {}: not done within {BOUND:?}", self.number);
+            let account = &self.accounts[usize::try_from(dice.roll(self.accounts.len() as u64))?];
+            let mut tally = Tally::default();
+            let time = Instant::now() + sender.one_message() + Duration::from_millis(200);
+            let served = fated(sender.serve(account, time, &mut tally), fate(&mut dice)).await;
+            if served.is_none() {
+                sender = worker(self.app)?;
+            }
+            self.time_passes(&mut dice).await?;
+            if self.left().await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Messages that have not reached their end.
+    async fn left(&self) -> Result<i64> {
+        let accounts: Vec<_> = self.accounts.iter().map(AccountId::as_str).collect();
+        let left = "SELECT count(*) AS n FROM orchestrator.messages WHERE account_id = ANY ($1)
+            AND (status IN ('queued', 'claimed', 'sending') OR status = 'unknown' AND look_at IS NOT NULL)";
+        self.app.stores.row(left, &[&accounts]).await?["n"].as_i64().context("a count")
+    }
+
+    /// Has what was given up tried anew, and takes some messages back while they are under way.
+    async fn decide(&self, ids: &[MessageId], dice: &mut Dice) -> Result<()> {
+        let sender = worker(self.app)?;
+        for id in ids {
+            let decision = match dice.roll(20) {
+                0 => Decision::Cancel,
+                1..3 => Decision::Redrive,
+                _ => continue,
+            };
+            let by = By { owner: None, actor: &self.user, reason: None, request_id: "d" };
+            sender.outbox.decide(id, &decision, &by).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&self) -> Result<BTreeMap<String, usize>> {
+        let mut dice = Dice(self.number);
+        let stores = &self.app.stores;
+        stores.execute("INSERT INTO orchestrator.users (id) VALUES ($1)", &[&self.user.as_str()]).await?;
+        let sender = worker(self.app)?;
+        for account in &self.accounts {
+            let insert = "INSERT INTO orchestrator.accounts (id, user_id, compliance_floor) VALUES ($1, $2, 'relaxed')";
+            stores.execute(insert, &[&account.as_str(), &self.user.as_str()]).await?;
+            let session = self.app.world.onlyfans_session(account.as_str());
+            let parts = SessionParts {
+                platform_user_id: session.user_id.clone(),
+                user_agent: None,
+                cookie: session.cookie.clone(),
+                headers: BTreeMap::new(),
+            };
+            let session = Session::from_parts(parts).map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
+            sender.sessions.store(account.as_str(), &session, now()).await?;
+        }
+        let ids = self.accept(&mut dice).await?;
+        let until = Instant::now() + BOUND;
+        let workers = (0..WORKERS).map(|n| self.work(Dice(self.number * 1_000 + n as u64), until));
+        let (done, decided) = tokio::join!(try_join_all(workers), self.decide(&ids, &mut dice));
+        done?;
+        decided?;
+        // What was decided last is done as well.
+        self.work(Dice(self.number + 77), until).await?;
+        self.judge(&ids).await
+    }
+
+    /// Holds the rows against what the fans have.
+    async fn judge(&self, ids: &[MessageId]) -> Result<BTreeMap<String, usize>> {
+        let mut reached: BTreeMap<String, usize> = BTreeMap::new();
+        let wanted: BTreeSet<_> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        for message in self.app.world.fan_messages() {
+            // Only the world knows the messages by it: nothing of ours relies on it.
+            if let Some(id) = message.idempotency_key.filter(|id| wanted.contains(id)) {
+                *reached.entry(id).or_default() += 1;
+            }
+        }
+        let mut ends = BTreeMap::new();
+        for id in ids {
+            let end = "SELECT status, look_at FROM orchestrator.messages WHERE id = $1";
+            let row = self.app.stores.row(end, &[&id.as_str()]).await?;
+            let status = row["status"].as_str().context("a status")?.to_owned();
+            let times = reached.get(id.as_str()).copied().unwrap_or_default();
+            ensure!(times <= 1, "seed {}: {id} reached its fan {times} times", self.number);
+            match status.as_str() {
+                "sent" => ensure!(times == 1, "seed {}: {id} is lost", self.number),
+                "failed" | "cancelled" => ensure!(times == 0, "seed {}: {id} is {status}, and arrived", self.number),
+                "unknown" => ensure!(row["look_at"] == Value::Null, "{id} is still looked for"),
+                other => anyhow::bail!("seed {}: {id} ended {other}", self.number),
+            }
+            *ends.entry(status).or_default() += 1;
+            *ends.entry("reached".to_owned()).or_default() += times;
+        }
+        Ok(ends)
+    }
+}
+
+/// So many seeds, some at a time; each with its own accounts.
+async fn simulate(seeds: u64, at_once: usize, messages: usize) -> Result<BTreeMap<String, usize>> {
+    let app = App::start()
+        .await?
+        .set("ONLYFANS_TIMEOUT_MS", "400")
+        .set("MESSAGE_HOLD_MARGIN_MS", "600")
+        .set("RATE_LIMIT_SECOND_MS", "50")
+        .set("RATE_LIMIT_MINUTE_MS", "400")
+        .set("RATE_LIMIT_HOUR_MS", "1000")
+        .set("RATE_LIMIT_DAY_MS", "2000");
+    let app = [
+        "GLOBAL_PER_SECOND",
+        "RECIPIENT_PER_MINUTE",
+        "RECIPIENT_PER_HOUR",
+        "RECIPIENTS_PER_HOUR",
+        "CUSTOM_PER_MINUTE",
+        "ACCOUNT_PER_HOUR",
+        "ACCOUNT_PER_DAY",
+    ]
+    .iter()
+    .fold(app, |app, name| app.set(&format!("RATE_LIMIT_{name}"), "5000"));
+    let mix = Mix {
+        seed: seeds,
+        hang_before: 0.02,
+        hang_after: 0.03,
+        reset_before: 0.05,
+        reset_after: 0.05,
+        refuse: 0.05,
+        limit: 0.05,
+        retry_after_seconds: 1,
+        fail_before: 0.05,
+        fail_after: 0.05,
+        truncate_after: 0.02,
+        garbage_after: 0.02,
+        no_id_after: 0.02,
+        ..Mix::default()
+    };
+    app.world.mix(&mix)?;
+    let seeds: Vec<_> = (0..seeds)
+        .map(|number| {
+            let accounts =
+                (0..ACCOUNTS).map(|n| AccountId::parse(&format!("s{number}-{n}"))).collect::<Result<_, _>>()?;
+            anyhow::Ok(Seed { app: &app, number, accounts, user: UserId::parse(&format!("user-{number}"))?, messages })
+        })
+        .collect::<Result<_>>()?;
+    let mut all = BTreeMap::new();
+    for some in seeds.chunks(at_once) {
+        for ends in join_all(some.iter().map(Seed::run)).await {
+            for (end, count) in ends? {
+                *all.entry(end).or_default() += count;
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "how much is simulated is chosen where the tests are started")]
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// `SIMULATION_SEEDS` and `SIMULATION_MESSAGES` (a seed) make it longer.
+#[tokio::test]
+async fn design_a_message_reaches_a_fan_at_most_once_and_none_is_lost() -> Result<()> {
+    let (seeds, messages) = (from_environment("SIMULATION_SEEDS", 50), from_environment("SIMULATION_MESSAGES", 40));
+    let started = Instant::now();
+    let ends = simulate(seeds, 5, usize::try_from(messages)?).await?;
+    println!("{} messages over {seeds} seeds in {:?}: {ends:?}", seeds * messages, started.elapsed());
+    ensure!(ends.get("sent").is_some_and(|sent| *sent > 0), "nothing was sent: {ends:?}");
+    Ok(())
+}
