@@ -3,7 +3,7 @@
 --   awaiting_approval → queued → claimed → sending → sent · failed · unknown
 --
 -- Every write behind `queued` names the claim's fence: who was overtaken changes nothing. `sending` is the point of no return:
--- from there on only what the platform says decides. The order of locks, in every function here: accounts, messages, attempts,
+-- from there on only what the platform says decides. The order of locks, in every function here: letters, accounts, messages, attempts,
 -- limiter_logs; rows of one table by their key.
 
 -- An account's own state. It is woken at one time at most: who makes a message due says so here, and only an earlier time is
@@ -657,7 +657,7 @@ CREATE FUNCTION orchestrator.redrive(of_letter text, actor text, why text, retri
 DECLARE
     letter orchestrator.dead_letters;
 BEGIN
-    SELECT * INTO letter FROM orchestrator.dead_letters WHERE id = of_letter;
+    SELECT * INTO letter FROM orchestrator.dead_letters WHERE id = of_letter FOR UPDATE;
     account := letter.account_id;
     outcome := CASE WHEN NOT FOUND THEN 'unknown' WHEN letter.status = 'redriven' THEN 'same' END;
     IF outcome IS NOT NULL THEN RETURN; END IF;

@@ -8,10 +8,10 @@ use http::{HeaderName, HeaderValue};
 use huntaze_costs::alert::Alert;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_domain::error::ErrorCode;
-use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, WorkflowId};
+use huntaze_domain::ids::WorkflowId;
 use huntaze_domain::intent::WorkflowIntent;
 use huntaze_domain::principal::Principal;
-use huntaze_lambda::api::{Call, Reply, Route};
+use huntaze_lambda::api::{Call, REPLAYED, Reply, Route};
 use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::problem::Problem;
 use huntaze_lambda::scheduled;
@@ -87,7 +87,7 @@ fn count(call: &Call, entries: &[LedgerEntry], fallbacks: u64) {
 
 impl App {
     fn read(&self, call: &Call, principal: &Principal) -> Result<Request, Problem> {
-        let idempotency_key = idempotency_key(call)?;
+        let idempotency_key = call.idempotency_key()?;
         let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
         let owner = principal.acting_for(parsed.intent.user_id.as_ref())?;
         if prefers_async(call) {
@@ -105,15 +105,6 @@ impl App {
             deadline: (call.deadline - SETTLEMENT).min(call.started + self.patience),
         })
     }
-}
-
-fn idempotency_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
-    let Some(value) = call.headers.get("idempotency-key") else { return Ok(None) };
-    // The gateway joins several headers of one name with a comma.
-    let key = value.to_str().ok().filter(|text| !text.contains(',')).and_then(|text| IdempotencyKey::parse(text).ok());
-    let invalid =
-        || format!("must be 1 to {MAX_ID_BYTES} printable ASCII characters without spaces and commas, given once");
-    key.map(Some).ok_or_else(|| Problem::invalid_field("Idempotency-Key", invalid()))
 }
 
 /// RFC 7240: preferences are separated by commas, parameters by semicolons.
@@ -179,9 +170,6 @@ fn failed(error: WorkflowError, workflow: &WorkflowId, replayed: Option<(HeaderN
     problem.retry_after = (code == ErrorCode::ProviderUnavailable).then_some(wait);
     if let Some(limit) = limit { problem.with("limit", limit) } else { problem }
 }
-
-/// Tells a client that this answer was made by an earlier request.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 fn metadata(call: &Call, user: &str) -> Value {
     json!({

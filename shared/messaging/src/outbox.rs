@@ -76,6 +76,12 @@ impl MessageStatus {
             Self::Rejected => "rejected",
         }
     }
+
+    /// Whether nothing was sent of it yet, and something may be.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        matches!(self, Self::AwaitingApproval | Self::Queued | Self::Claimed)
+    }
 }
 
 /// A message as its row has it.
@@ -143,12 +149,12 @@ pub struct Message {
 }
 
 /// PostgreSQL writes times in JSON with the session's offset, which jiff reads as a `Timestamp`.
-fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+pub(crate) fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
 }
 
-fn moment_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+pub(crate) fn moment_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
@@ -737,7 +743,7 @@ fn status(row: &Row) -> Result<MessageStatus, OutboxError> {
     serde_json::from_value(json!(name)).map_err(|_| OutboxError::Row)
 }
 
-fn wake(row: &Row) -> Wake {
+pub(crate) fn wake(row: &Row) -> Wake {
     let millis: Option<i64> = row.get("wake_ms");
     millis.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
 }

@@ -18,10 +18,11 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::account::overrides;
 use crate::dead::DeadQueue;
 use crate::ending;
 use crate::hint::Hints;
-use crate::limiter::{Acquired, Generations, Limiter, Overrides, Permit, Verdict};
+use crate::limiter::{Acquired, Generations, Limiter, Permit, Verdict};
 use crate::outbox::{Begun, Claim, Look, Message, MessageStatus, Outbox, OutboxError, Settled, Wait, Wake};
 use crate::platform::{Found, Platform, ReadError, SendCall, SendEnd, Wanted};
 use crate::session::{Session, SessionError, Sessions};
@@ -160,10 +161,7 @@ impl Sender {
                 Err(error) => return self.without_session(message, &error).await,
             },
         };
-        let overrides = Overrides::parse(limits, "").unwrap_or_else(|_| {
-            tracing::error!("the account's own limits cannot be read; the configuration's hold");
-            Overrides::default()
-        });
+        let overrides = overrides(limits);
         let permit = Permit {
             account: &message.account_id,
             user: &message.user_id,

@@ -52,7 +52,9 @@ struct Made {
     of_sessions: String,
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
+    dead_queue: Queue,
     notifications: Queue,
+    shown: ShownTables,
     redis_url: Url,
     redis_lease: String,
 }
@@ -61,6 +63,32 @@ struct Made {
 struct Queue {
     name: String,
     url: String,
+}
+
+/// The tables that show messages to fans, by their names.
+#[derive(Clone, Debug)]
+struct ShownTables {
+    messages: String,
+    threads: String,
+    aggregates: String,
+}
+
+impl ShownTables {
+    async fn make(aws: &Aws, suffix: &str) -> anyhow::Result<Self> {
+        let [messages, threads, aggregates] =
+            ["messages", "threads", "aggregates"].map(|kind| format!("of-{kind}-{suffix}"));
+        tokio::try_join!(
+            aws.create_table(&messages, &["accountId", "messageId"], &[]),
+            aws.create_table(&threads, &["accountId", "recipientId"], &[]),
+            aws.create_table(&aggregates, &["accountId", "day"], &[]),
+        )?;
+        Ok(Self { messages, threads, aggregates })
+    }
+
+    async fn drop_all(&self, aws: &Aws) {
+        let Self { messages, threads, aggregates } = self;
+        let _ = tokio::join!(aws.delete_table(messages), aws.delete_table(threads), aws.delete_table(aggregates));
+    }
 }
 
 impl Stores {
@@ -86,18 +114,27 @@ impl Stores {
         let [thresholds, alerts, told, reports, of_sessions] =
             ["cost-thresholds", "cost-alerts", "notifications", "reports", "of-sessions"]
                 .map(|name| format!("{name}-{suffix}"));
-        let (database, (), (), (), (), (), workflow_queue, rate_limiter_queue, notifications, number) = tokio::try_join!(
+        let dead = format!("limiter-dlq-{suffix}");
+        let queues = async {
+            tokio::try_join!(
+                aws.create_queue(&names.1),
+                aws.create_queue(&names.2),
+                aws.create_queue(&dead),
+                aws.create_queue(&told),
+            )
+        };
+        let (database, (), (), (), (), (), shown, queues, number) = tokio::try_join!(
             clone_database(&admin_url, &suffix),
             aws.create_costs_table(&names.0),
             aws.create_thresholds_table(&thresholds),
             aws.create_alerts_table(&alerts),
             aws.create_bucket(&reports),
             aws.create_of_sessions_table(&of_sessions),
-            aws.create_queue(&names.1),
-            aws.create_queue(&names.2),
-            aws.create_queue(&told),
+            ShownTables::make(&aws, &suffix),
+            queues,
             lease_redis(&redis_url),
         )?;
+        let (workflow_queue, rate_limiter_queue, dead_queue, notifications) = queues;
         let made = Made {
             database,
             aws,
@@ -109,6 +146,8 @@ impl Stores {
             notifications: Queue { name: told, url: notifications },
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
+            dead_queue: Queue { name: dead, url: dead_queue },
+            shown,
             redis_lease: format!("{REDIS_LEASES}{number}"),
             redis_url: redis_url.clone(),
             admin_url,
@@ -124,7 +163,7 @@ impl Stores {
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
         let Made { aws, table, thresholds, alerts, reports, of_sessions, .. } = &self.made;
-        let Made { workflow_queue, rate_limiter_queue, notifications, .. } = &self.made;
+        let Made { workflow_queue, rate_limiter_queue, dead_queue, notifications, shown, .. } = &self.made;
         [
             ("DATABASE_URL", self.made.database_url().to_string()),
             ("REDIS_URL", self.redis_url.to_string()),
@@ -140,6 +179,10 @@ impl Stores {
             ("SQS_NOTIFICATIONS_QUEUE", notifications.name.clone()),
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
+            ("SQS_RATE_LIMITER_DLQ", dead_queue.name.clone()),
+            ("DYNAMODB_OF_MESSAGES_TABLE", shown.messages.clone()),
+            ("DYNAMODB_OF_THREADS_TABLE", shown.threads.clone()),
+            ("DYNAMODB_OF_AGGREGATES_TABLE", shown.aggregates.clone()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
@@ -266,6 +309,24 @@ impl Stores {
         self.made.aws.take_messages(&self.made.notifications.url).await
     }
 
+    /// Takes what is on the queue of hints: which accounts are to be looked at.
+    ///
+    /// # Errors
+    /// If SQS refuses, or a body is not JSON.
+    pub async fn take_hints(&self) -> anyhow::Result<Vec<Value>> {
+        self.made.aws.take_messages(&self.made.rate_limiter_queue.url).await
+    }
+
+    /// Every item of the tables that show messages: messages, conversations, days.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn shown_items(&self) -> anyhow::Result<[Vec<Map<String, Value>>; 3]> {
+        let (ShownTables { messages, threads, aggregates }, aws) = (&self.made.shown, &self.made.aws);
+        let (messages, threads, days) = tokio::try_join!(aws.scan(messages), aws.scan(threads), aws.scan(aggregates))?;
+        Ok([messages, threads, days])
+    }
+
     /// The keys of what is in the bucket of reports, in order.
     ///
     /// # Errors
@@ -334,6 +395,8 @@ impl Made {
             self.aws.delete_queue(&self.notifications.url),
             self.aws.delete_queue(&self.workflow_queue.url),
             self.aws.delete_queue(&self.rate_limiter_queue.url),
+            self.aws.delete_queue(&self.dead_queue.url),
+            self.shown.drop_all(&self.aws),
         );
     }
 }

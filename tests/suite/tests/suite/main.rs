@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests unwrap fails the test")]
 
+mod accounts;
 mod alert_storm;
 mod alerts;
 mod budgets;
 mod corrections;
 mod costs;
 mod crash;
+mod dead_letters;
 mod drift;
 mod edge;
 mod events;
@@ -18,6 +20,8 @@ mod health;
 mod idempotency;
 mod limit;
 mod limiter;
+mod message_stats;
+mod messages;
 mod migrations;
 mod money;
 mod notify;

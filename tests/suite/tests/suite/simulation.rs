@@ -177,7 +177,8 @@ impl Seed<'_> {
     async fn time_passes(&self, dice: &mut Dice) -> Result<()> {
         let accounts: Vec<_> = self.accounts.iter().map(AccountId::as_str).collect();
         let stores = &self.app.stores;
-        let due = "UPDATE orchestrator.messages SET not_before = least(not_before, now()), look_at = least(look_at, now())
+        let due =
+            "UPDATE orchestrator.messages SET not_before = least(not_before, now()), look_at = least(look_at, now())
             WHERE account_id = ANY ($1) AND (status = 'queued' AND not_before > now() OR look_at > now())";
         stores.execute(due, &[&accounts]).await?;
         let free = "UPDATE orchestrator.accounts SET resume_at = NULL, failures = 0, status = 'active', refusals = 0
@@ -332,7 +333,8 @@ async fn simulate(seeds: u64, at_once: usize, messages: usize) -> Result<BTreeMa
     app.world.mix(&mix)?;
     let seeds: Vec<_> = (0..seeds)
         .map(|number| {
-            let accounts = (0..ACCOUNTS).map(|n| AccountId::parse(&format!("s{number}-{n}"))).collect::<Result<_, _>>()?;
+            let accounts =
+                (0..ACCOUNTS).map(|n| AccountId::parse(&format!("s{number}-{n}"))).collect::<Result<_, _>>()?;
             anyhow::Ok(Seed { app: &app, number, accounts, user: UserId::parse(&format!("user-{number}"))?, messages })
         })
         .collect::<Result<_>>()?;

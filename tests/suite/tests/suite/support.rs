@@ -19,6 +19,10 @@ pub(crate) const CORRECTIONS: &str = "/api/admin/ledger/corrections";
 pub(crate) const THRESHOLDS: &str = "/api/v2/costs/thresholds";
 pub(crate) const BREAKDOWN: &str = "/api/v2/costs/breakdown";
 pub(crate) const STATS: &str = "/api/v2/costs/stats";
+pub(crate) const MESSAGES: &str = "/api/v2/onlyfans/messages";
+pub(crate) const ACCOUNTS: &str = "/api/v2/onlyfans/accounts";
+pub(crate) const MESSAGE_STATS: &str = "/api/v2/onlyfans/stats";
+pub(crate) const DEAD_LETTERS: &str = "/api/admin/dead-letters";
 pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
 
 /// A brief whose theme names the test, so that its calls can be told from others.
@@ -132,4 +136,20 @@ pub(crate) fn faults(body: &Value) -> Vec<&str> {
 /// An address that was bound and given back: nobody listens there.
 pub(crate) fn closed_port() -> Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Accounts, each with its owner; nothing else is set of them.
+pub(crate) async fn accounts(app: &App, owners: &[(&str, &str)]) -> Result<()> {
+    for (account, owner) in owners {
+        let user = "INSERT INTO orchestrator.users (id) VALUES ($1) ON CONFLICT DO NOTHING";
+        app.stores.execute(user, &[owner]).await?;
+        let sql = "INSERT INTO orchestrator.accounts (id, user_id) VALUES ($1, $2)";
+        app.stores.execute(sql, &[account, owner]).await?;
+    }
+    Ok(())
+}
+
+/// A message to a fan, as a body.
+pub(crate) fn note(account: &str, fan: &str, content: &str) -> Value {
+    json!({"accountId": account, "recipientId": fan, "content": content, "messageType": "follow_up"})
 }
