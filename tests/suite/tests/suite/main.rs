@@ -31,6 +31,7 @@ mod prepared;
 mod queue;
 mod report;
 mod sessions;
+mod sender;
 mod simulation;
 mod status;
 mod support;
