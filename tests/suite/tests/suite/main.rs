@@ -17,6 +17,7 @@ mod fallback;
 mod health;
 mod idempotency;
 mod limit;
+mod limiter;
 mod migrations;
 mod money;
 mod notify;
