@@ -32,6 +32,7 @@ mod queue;
 mod report;
 mod sessions;
 mod sender;
+mod sending;
 mod simulation;
 mod status;
 mod support;

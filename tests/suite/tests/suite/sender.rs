@@ -1,8 +1,8 @@
 //! The sender as a function behind its queue: what it does with each end of a call, in which order, and what it never does.
 
 use anyhow::{Result, ensure};
-use huntaze_messaging::hint;
 use huntaze_domain::ids::AccountId;
+use huntaze_messaging::hint;
 use huntaze_tests::post::{batch_of, consume};
 use huntaze_tests::{App, Function, Request, now};
 use huntaze_world::{Author, Fault, Operation, Provider};
@@ -138,7 +138,8 @@ async fn without_redis_nothing_is_sent_and_afterwards_it_goes_on() -> Result<()>
 
 #[tokio::test]
 async fn a_definite_failure_is_tried_again_and_then_given_up_with_its_reason() -> Result<()> {
-    let app = App::start().await?;
+    // Each attempt counts: the fan's own limit would hold up the third.
+    let app = App::start().await?.set("RATE_LIMIT_RECIPIENT_PER_MINUTE", "10");
     let (app, messages, _) = start(app).await?;
     let id = accept(&messages, &note(ACCOUNT, "fan-1", "hello")).await?;
     let away = format!("http://{}/api2/v2", crate::support::closed_port()?);
