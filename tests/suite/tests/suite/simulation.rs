@@ -27,6 +27,7 @@ use huntaze_redis::Redis;
 use huntaze_sqs::Notifications;
 use huntaze_tests::{App, now};
 use huntaze_world::Mix;
+use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -106,20 +107,34 @@ fn fate(dice: &mut Dice) -> Fate {
     }
 }
 
-/// A worker with connections of its own, as a process has them.
-fn worker(app: &App) -> Result<Sender> {
-    let env = Env::from_pairs(app.env().clone());
-    let tls = clients::tls(&env)?;
-    let (aws, http) = (Aws::new(&env, &tls), clients::http(&tls)?);
-    let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls)).map(Arc::new);
-    let limiter = Limiter::from_env(&env, Redis::from_env(&env).map(Arc::new));
-    let (sessions, platform) = (Sessions::from_env(&env, aws.dynamodb()), Platform::from_env(&env, http));
-    let (hints, dead) = (Hints::from_env(&env, aws.sqs()), DeadQueue::from_env(&env, aws.sqs()));
-    let teller = Teller::new(Notifications::from_env(&env, aws.sqs()));
-    let rules = Rules::from_env(&env);
+/// What all workers may share: it keeps nothing of what one of them had under way.
+struct Kit {
+    env: Env,
+    tls: Arc<ClientConfig>,
+    aws: Aws,
+    http: reqwest::Client,
+}
+
+impl Kit {
+    fn new(app: &App) -> Result<Self> {
+        let env = Env::from_pairs(app.env().clone());
+        let tls = clients::tls(&env)?;
+        Ok(Self { aws: Aws::new(&env, &tls), http: clients::http(&tls)?, env, tls })
+    }
+}
+
+/// A worker with stores' connections of its own, as a process has them.
+fn worker(kit: &Kit) -> Result<Sender> {
+    let Kit { env, tls, aws, http } = kit;
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(tls))).map(Arc::new);
+    let limiter = Limiter::from_env(env, Redis::from_env(env).map(Arc::new));
+    let (sessions, platform) = (Sessions::from_env(env, aws.dynamodb()), Platform::from_env(env, http.clone()));
+    let (hints, dead) = (Hints::from_env(env, aws.sqs()), DeadQueue::from_env(env, aws.sqs()));
+    let teller = Teller::new(Notifications::from_env(env, aws.sqs()));
+    let rules = Rules::from_env(env);
     let built = database.zip(limiter).zip(sessions).zip(platform);
     let built = built.map(|(((database, limiter), sessions), platform)| {
-        let hold = Sender::hold_from_env(&env, &platform);
+        let hold = Sender::hold_from_env(env, &platform);
         let outbox = Outbox::new(Arc::clone(&database), rules);
         Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock: now, hold }
     });
@@ -128,6 +143,7 @@ fn worker(app: &App) -> Result<Sender> {
 
 struct Seed<'a> {
     app: &'a App,
+    kit: &'a Kit,
     number: u64,
     accounts: Vec<AccountId>,
     user: UserId,
@@ -138,7 +154,7 @@ impl Seed<'_> {
     /// Takes the messages on, each asked for until it is known to be kept.
     async fn accept(&self, dice: &mut Dice) -> Result<Vec<MessageId>> {
         let mut ids = Vec::new();
-        let mut sender = worker(self.app)?;
+        let mut sender = worker(self.kit)?;
         for number in 0..self.messages {
             let id = MessageId::generate();
             let priorities = [Priority::Low, Priority::Medium, Priority::High, Priority::Critical];
@@ -165,7 +181,7 @@ impl Seed<'_> {
                 match fated(sender.outbox.accept(&message), fate).await {
                     Some(Ok(Accepted::New(..))) => break,
                     Some(other) => anyhow::bail!("not taken on: {other:?}"),
-                    None => sender = worker(self.app)?,
+                    None => sender = worker(self.kit)?,
                 }
             }
             ids.push(id);
@@ -194,7 +210,7 @@ impl Seed<'_> {
 
     /// A hint comes for some account, whether or not one was sent, and a worker takes it.
     async fn work(&self, mut dice: Dice, until: Instant) -> Result<()> {
-        let mut sender = worker(self.app)?;
+        let mut sender = worker(self.kit)?;
         loop {
             ensure!(Instant::now() < until, "seed {}: not done within {BOUND:?}", self.number);
             let account = &self.accounts[usize::try_from(dice.roll(self.accounts.len() as u64))?];
@@ -202,7 +218,7 @@ impl Seed<'_> {
             let time = Instant::now() + sender.one_message() + Duration::from_millis(200);
             let served = fated(sender.serve(account, time, &mut tally), fate(&mut dice)).await;
             if served.is_none() {
-                sender = worker(self.app)?;
+                sender = worker(self.kit)?;
             }
             self.time_passes(&mut dice).await?;
             if self.left().await? == 0 {
@@ -221,7 +237,7 @@ impl Seed<'_> {
 
     /// Has what was given up tried anew, and takes some messages back while they are under way.
     async fn decide(&self, ids: &[MessageId], dice: &mut Dice) -> Result<()> {
-        let sender = worker(self.app)?;
+        let sender = worker(self.kit)?;
         for id in ids {
             let decision = match dice.roll(20) {
                 0 => Decision::Cancel,
@@ -238,7 +254,7 @@ impl Seed<'_> {
         let mut dice = Dice(self.number);
         let stores = &self.app.stores;
         stores.execute("INSERT INTO orchestrator.users (id) VALUES ($1)", &[&self.user.as_str()]).await?;
-        let sender = worker(self.app)?;
+        let sender = worker(self.kit)?;
         for account in &self.accounts {
             let insert = "INSERT INTO orchestrator.accounts (id, user_id, compliance_floor) VALUES ($1, $2, 'relaxed')";
             stores.execute(insert, &[&account.as_str(), &self.user.as_str()]).await?;
@@ -331,11 +347,12 @@ async fn simulate(seeds: u64, at_once: usize, messages: usize) -> Result<BTreeMa
         ..Mix::default()
     };
     app.world.mix(&mix)?;
+    let kit = Kit::new(&app)?;
     let seeds: Vec<_> = (0..seeds)
         .map(|number| {
             let accounts =
                 (0..ACCOUNTS).map(|n| AccountId::parse(&format!("s{number}-{n}"))).collect::<Result<_, _>>()?;
-            anyhow::Ok(Seed { app: &app, number, accounts, user: UserId::parse(&format!("user-{number}"))?, messages })
+            anyhow::Ok(Seed { app: &app, kit: &kit, number, accounts, user: UserId::parse(&format!("user-{number}"))?, messages })
         })
         .collect::<Result<_>>()?;
     let mut all = BTreeMap::new();
@@ -359,7 +376,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 async fn design_a_message_reaches_a_fan_at_most_once_and_none_is_lost() -> Result<()> {
     let (seeds, messages) = (from_environment("SIMULATION_SEEDS", 50), from_environment("SIMULATION_MESSAGES", 40));
     let started = Instant::now();
-    let ends = simulate(seeds, 5, usize::try_from(messages)?).await?;
+    let ends = simulate(seeds, 10, usize::try_from(messages)?).await?;
     println!("{} messages over {seeds} seeds in {:?}: {ends:?}", seeds * messages, started.elapsed());
     ensure!(ends.get("sent").is_some_and(|sent| *sent > 0), "nothing was sent: {ends:?}");
     Ok(())
