@@ -169,11 +169,13 @@ BEGIN
                (SELECT greatest(min(m.not_before), account.resume_at) FROM orchestrator.messages m
                  WHERE m.account_id = of_account AND m.status = 'queued' AND account.status = 'active'
                    AND NOT EXISTS (SELECT FROM orchestrator.messages h
-                                    WHERE h.account_id = of_account AND h.status IN ('claimed', 'sending') AND h.claimed_until > now())),
+                                    WHERE h.account_id = of_account AND h.status IN ('claimed', 'sending') AND h.claimed_until > now())
+                HAVING count(*) > 0),
                (SELECT min(m.look_at) FROM orchestrator.messages m
                  WHERE m.account_id = of_account AND m.status = 'unknown' AND m.look_at IS NOT NULL))
       INTO due;
-    due := greatest(due, now());
+    -- `greatest` passes over what is NULL: nothing due would be due now.
+    due := CASE WHEN due IS NOT NULL THEN greatest(due, now()) END;
     -- A hint that has been due for a minute was lost.
     IF due IS NULL OR due > now() + interval '15 minutes'
        OR account.wake_at <= due + interval '1 second' AND account.wake_at > now() - interval '1 minute' THEN
