@@ -677,3 +677,52 @@ BEGIN
     UPDATE orchestrator.dead_letters SET status = 'redriven', decided_at = now(), decided_by = actor
      WHERE id = of_letter AND status = 'open';
 END $$;
+
+-- As `begin_workflow`. Where the text is to be sent to a fan, the account is looked at first: `account` is the one that sends, and
+-- with an `account_fault` (`no_account`, `which_account`, `foreign`) nothing is kept.
+CREATE FUNCTION orchestrator.open_workflow(workflow jsonb, attempt jsonb, lease_ms bigint, OUT fresh boolean, OUT refusal jsonb,
+                                           OUT account text, OUT account_fault text)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    owned text[];
+BEGIN
+    IF (workflow -> 'intent' ->> 'sendToOnlyFans')::boolean THEN
+        account := workflow -> 'intent' -> 'onlyFansContext' ->> 'accountId';
+        IF account IS NULL THEN
+            SELECT array_agg(a.id) INTO owned FROM orchestrator.accounts a WHERE a.user_id = workflow ->> 'user_id';
+            account := owned[1];
+            account_fault := CASE coalesce(cardinality(owned), 0) WHEN 0 THEN 'no_account' WHEN 1 THEN NULL ELSE 'which_account' END;
+        ELSE
+            account_fault := coalesce((SELECT CASE WHEN a.user_id <> workflow ->> 'user_id' THEN 'foreign' ELSE '' END
+                                         FROM orchestrator.accounts a WHERE a.id = account), 'no_account');
+            account_fault := nullif(account_fault, '');
+        END IF;
+        IF account_fault IS NOT NULL THEN
+            fresh := false;
+            RETURN;
+        END IF;
+    END IF;
+    SELECT b.fresh, b.refusal INTO fresh, refusal FROM orchestrator.begin_workflow(workflow, attempt, lease_ms) b;
+END $$;
+
+-- As `advance`; and where this completes the workflow, its text is taken on as a message, in the same transaction.
+-- message_status: the message's, which the workflow's result says as well; NULL: there is none. wake_ms: as `wake`.
+CREATE FUNCTION orchestrator.advance_and_send(ending jsonb, state jsonb, following jsonb, lease_ms bigint, message jsonb, policy text,
+                                              step_ms bigint, OUT settled bigint, OUT workflow_status text, OUT refusals jsonb,
+                                              OUT message_status text, OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    outcome text;
+BEGIN
+    SELECT a.settled, a.workflow_status, a.refusals INTO settled, workflow_status, refusals
+      FROM orchestrator.advance(ending, state, following, lease_ms) a;
+    -- Sent twice, it settles nothing, and finds the message that it had taken on.
+    IF message IS NULL OR settled = 1 AND workflow_status <> 'completed'
+       OR settled = 0 AND NOT EXISTS (SELECT FROM orchestrator.messages m WHERE m.id = message ->> 'id') THEN
+        RETURN;
+    END IF;
+    SELECT m.outcome, (m.accepted).status, m.wake_ms INTO outcome, message_status, wake_ms
+      FROM orchestrator.accept_message(message, policy, true, step_ms, 0, NULL) m;
+    UPDATE orchestrator.workflows w SET result = jsonb_set(w.result, '{data,onlyFans,status}', to_jsonb(message_status))
+     WHERE w.id = message ->> 'workflow_id' AND message_status IS NOT NULL;
+END $$;

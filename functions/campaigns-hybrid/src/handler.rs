@@ -17,6 +17,7 @@ use huntaze_lambda::problem::Problem;
 use huntaze_lambda::scheduled;
 use huntaze_orchestrator::route::RouteError;
 use huntaze_orchestrator::run::{Answer, Outcome, Request, RunError};
+use huntaze_orchestrator::store::AccountFault;
 use huntaze_orchestrator::workflow::WorkflowError;
 use serde_json::{Value, json};
 
@@ -44,7 +45,7 @@ impl Route for App {
         };
         call.admit(admission.await)?;
         let (owner, outcome) = answered?;
-        let Outcome { answer, entries, fallbacks, refusal } = outcome;
+        let Outcome { answer, entries, fallbacks, refusal, wake } = outcome;
         count(call, &entries, fallbacks);
         if !entries.is_empty() || refusal.is_some() {
             let (ledger, watch, trace) = (self.ledger.clone(), Arc::clone(&self.watch), call.trace.clone());
@@ -58,6 +59,10 @@ impl Route for App {
                     watch.budget_exceeded(&refusal, now, told).await;
                 }
             });
+        }
+        if let Some((account, delay)) = wake {
+            let hints = Arc::clone(&self.hints);
+            call.afterwards(async move { hints.put(&account, Some(delay)).await });
         }
         reply(call, owner.as_str(), answer.map_err(|error| refused(&error))?)
     }
@@ -85,9 +90,6 @@ impl App {
         let idempotency_key = call.idempotency_key()?;
         let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
         let owner = principal.acting_for(parsed.intent.user_id.as_ref())?;
-        if parsed.intent.send_to_only_fans {
-            return Err(not_yet("/sendToOnlyFans", "sending to fans"));
-        }
         if prefers_async(call) {
             return Err(not_yet("Prefer", "answering later (`respond-async`)"));
         }
@@ -136,6 +138,8 @@ fn refused(error: &RunError) -> Problem {
         RunError::InFlight(workflow) => Problem::new(ErrorCode::Conflict, error.to_string())
             .retry_after(IN_FLIGHT_RETRY)
             .with("workflowId", workflow.as_str()),
+        RunError::Account(AccountFault::Foreign) => Problem::forbidden("the account belongs to another user"),
+        RunError::Account(fault) => Problem::invalid_field("/onlyFansContext/accountId", fault.to_string()),
         RunError::NotAdmitted => Problem::new(ErrorCode::RateLimitExceeded, error.to_string()),
         RunError::Mismatch => Problem::new(ErrorCode::IdempotencyMismatch, error.to_string()),
         RunError::Store(cause) => Problem::internal(cause),

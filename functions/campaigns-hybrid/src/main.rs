@@ -12,6 +12,7 @@ use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
+use huntaze_messaging::hint::Hints;
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_orchestrator::store;
 use huntaze_postgres::Database;
@@ -26,6 +27,7 @@ struct App {
     orchestrator: Orchestrator,
     ledger: Ledger,
     watch: Arc<Watch>,
+    hints: Arc<Hints>,
     /// No request takes longer, however much time the gateway leaves it.
     patience: Duration,
 }
@@ -39,6 +41,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let aws = Aws::new(&env, &tls);
     let dynamodb = aws.dynamodb();
     let ledger = ledger(&env, dynamodb.clone());
+    let hints = Arc::new(Hints::from_env(&env, aws.sqs()));
     let watch = Arc::new(Watch::from_env(&env, dynamodb, aws.sqs(), ledger.clone()));
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
@@ -47,7 +50,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
     let built = sessions.zip(limit).zip(orchestrator);
     let built =
-        built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, ledger, watch, patience });
+        built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, ledger, watch, hints, patience });
     let app = env.finish(built)?;
     tokio::join!(app.orchestrator.database.warm_up(), app.limit.warm_up());
     api::serve(&app).await

@@ -220,6 +220,11 @@ impl WorkflowIntent {
         let data = fields.required("data", "an object, the creative brief", Value::as_object);
         let send_to_only_fans = fields.optional("sendToOnlyFans", "true or false", Value::as_bool).unwrap_or(false);
         let recipient_id = fields.optional("recipientId", "a text of 1 to 128 characters", |v| short_text(v, 128));
+        if send_to_only_fans && !writes_to_fans(workflow_type, platforms.as_deref()) {
+            let expected = "only what writes a message can be sent: `message_generation`, or a `campaign_execution` on \
+                            several platforms of which one is `onlyfans`";
+            fields.fault("sendToOnlyFans", expected);
+        }
         if send_to_only_fans && map.get("recipientId").is_none_or(Value::is_null) {
             fields.fault("recipientId", "is required where `sendToOnlyFans` is true");
         }
@@ -254,6 +259,17 @@ impl WorkflowIntent {
             recipient_id,
             only_fans_context,
         })
+    }
+}
+
+/// Whether a request leads to a message that a fan can be sent. What is faulty is no further fault.
+fn writes_to_fans(workflow_type: Option<WorkflowType>, platforms: Option<&[String]>) -> bool {
+    match (workflow_type, platforms) {
+        (Some(WorkflowType::ContentPlanning | WorkflowType::ContentValidation), _) => false,
+        (Some(WorkflowType::CampaignExecution), Some(platforms)) => {
+            platforms.len() > 1 && platforms.iter().any(|platform| platform == "onlyfans")
+        }
+        _ => true,
     }
 }
 

@@ -172,7 +172,9 @@ pub enum HumanApproval {
 }
 
 impl HumanApproval {
-    fn as_str(self) -> &'static str {
+    /// The name in the configuration and for the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Strict => "strict",
             Self::Always => "always",
@@ -280,7 +282,9 @@ pub struct NewMessage<'a> {
 }
 
 impl NewMessage<'_> {
-    fn row(&self, retries: i16) -> Value {
+    /// The row as the database takes it on. `retries`: how many attempts may follow the first.
+    #[must_use]
+    pub fn row(&self, retries: i16) -> Value {
         json!({
             "id": self.id, "account_id": self.account_id, "user_id": self.user_id, "requested_by": self.requested_by,
             "workflow_id": self.workflow_id, "idempotency_key": self.idempotency_key, "request_hash": bytea(&self.body_hash),

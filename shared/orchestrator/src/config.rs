@@ -6,6 +6,7 @@ use std::time::Duration;
 use huntaze_costs::config::catalogue;
 use huntaze_domain::env::Env;
 use huntaze_domain::provider::Provider;
+use huntaze_messaging::outbox::Rules;
 use huntaze_postgres::Database;
 use reqwest::Client;
 
@@ -97,8 +98,9 @@ impl Orchestrator {
         let catalogue = catalogue(env);
         let (providers, roles) = (Providers::from_env(env, http), Roles::from_env(env));
         let retries = env.parsed("MAX_RETRIES", MAX_RETRIES);
+        let sending = Rules::from_env(env);
         let (database, catalogue) = database.zip(catalogue)?;
-        Some(Self { database, catalogue, providers, roles, lease, retries })
+        Some(Self { database, catalogue, providers, roles, lease, retries, sending })
     }
 }
 
