@@ -165,19 +165,19 @@ DECLARE
     account orchestrator.accounts;
 BEGIN
     SELECT * INTO account FROM orchestrator.accounts WHERE id = of_account;
-    SELECT least(
-               (SELECT greatest(min(m.not_before), account.resume_at) FROM orchestrator.messages m
-                 WHERE m.account_id = of_account AND m.status = 'queued' AND account.status = 'active'
-                   AND NOT EXISTS (SELECT FROM orchestrator.messages h
-                                    WHERE h.account_id = of_account AND h.status IN ('claimed', 'sending') AND h.claimed_until > now())
-                HAVING count(*) > 0),
-               (SELECT min(m.look_at) FROM orchestrator.messages m
-                 WHERE m.account_id = of_account AND m.status = 'unknown' AND m.look_at IS NOT NULL))
-      INTO due;
-    -- `greatest` passes over what is NULL: nothing due would be due now.
-    due := CASE WHEN due IS NOT NULL THEN greatest(due, now()) END;
+    -- Mind that greatest() and least() pass over what is NULL.
+    SELECT min(w.at) INTO due
+      FROM (SELECT greatest(m.not_before, account.resume_at) AS at FROM orchestrator.messages m
+             WHERE m.account_id = of_account AND m.status = 'queued' AND account.status = 'active'
+               AND NOT EXISTS (SELECT FROM orchestrator.messages h
+                                WHERE h.account_id = of_account AND h.status IN ('claimed', 'sending') AND h.claimed_until > now())
+             UNION ALL
+            SELECT m.look_at FROM orchestrator.messages m
+             WHERE m.account_id = of_account AND m.status = 'unknown' AND m.look_at IS NOT NULL) w;
+    IF due IS NULL THEN RETURN NULL; END IF;
+    due := greatest(due, now());
     -- A hint that has been due for a minute was lost.
-    IF due IS NULL OR due > now() + interval '15 minutes'
+    IF due > now() + interval '15 minutes'
        OR account.wake_at <= due + interval '1 second' AND account.wake_at > now() - interval '1 minute' THEN
         RETURN NULL;
     END IF;
@@ -726,3 +726,21 @@ BEGIN
     UPDATE orchestrator.workflows w SET result = jsonb_set(w.result, '{data,onlyFans,status}', to_jsonb(message_status))
      WHERE w.id = message ->> 'workflow_id' AND message_status IS NOT NULL;
 END $$;
+
+-- The states of the contract that a workflow's message gives its limiter and its platform, over those that the workflow has.
+CREATE FUNCTION orchestrator.with_message(states jsonb, of_workflow text) RETURNS jsonb
+    LANGUAGE sql STABLE AS $$
+    SELECT states || coalesce((
+        SELECT jsonb_build_object(
+                   'onlyFans', CASE WHEN m.status = 'sent' THEN 'sent'
+                                    WHEN m.status IN ('failed', 'rejected', 'cancelled') THEN 'failed'
+                                    -- Nobody knows: it is not said to have failed, or somebody would send it again.
+                                    WHEN m.status IN ('sending', 'unknown') THEN 'sending'
+                                    WHEN m.throttled > 0 AND m.attempts = 0 THEN 'rate_limited'
+                                    ELSE 'pending' END,
+                   'rateLimiter', CASE WHEN m.attempts > 0 THEN 'approved'
+                                       WHEN m.status IN ('rejected', 'cancelled') THEN 'rejected'
+                                       WHEN m.throttled > 0 THEN 'throttled'
+                                       ELSE 'pending' END)
+          FROM orchestrator.messages m WHERE m.workflow_id = of_workflow), '{}')
+$$;

@@ -31,6 +31,8 @@ mod prepared;
 mod queue;
 mod report;
 mod sessions;
+mod sender;
+mod sending;
 mod simulation;
 mod status;
 mod support;

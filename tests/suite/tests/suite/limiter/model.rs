@@ -2,6 +2,7 @@
 //! answer to: how many messages can have arrived in a window at most?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use huntaze_domain::ids::UserId;
 use huntaze_domain::intent::MessageType;
@@ -9,6 +10,13 @@ use huntaze_messaging::limiter::{Bound, Of};
 
 /// What a layer says: how many more, microseconds until that is one more, whether it denies.
 pub(crate) type Said = (u32, u64, bool);
+
+/// Whether it is granted, whether there was a permit, and what each layer says.
+pub(crate) type Decision = (bool, bool, Vec<Said>);
+
+fn micros(time: Duration) -> u64 {
+    time.as_micros().try_into().unwrap()
+}
 
 /// Who sends to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +46,8 @@ impl Who {
 pub(crate) struct Model(BTreeMap<String, BTreeMap<String, (Who, u64)>>);
 
 impl Model {
-    /// Decides, as `acquire.lua` does: whether it grants, whether there was a permit, and what each layer says.
+    /// Decides, as `acquire.lua` does: whether it grants, whether there was a permit, and what each layer says. Where it is known what was
+    /// decided, that is what is done.
     pub(crate) fn acquire(
         &mut self,
         now: u64,
@@ -46,25 +55,23 @@ impl Model {
         who: &Who,
         hold: u64,
         bounds: &[Bound],
-    ) -> (bool, bool, Vec<Said>) {
+        known: Option<bool>,
+    ) -> Decision {
         let before = self.0.entry(who.account.clone()).or_default().remove(id);
         // One that has counted out is none.
-        let widest = bounds.iter().map(|bound| u64::try_from(bound.window.as_micros()).unwrap()).max();
-        let before = before.filter(|(_, until)| until + widest.unwrap_or_default() > now);
+        let widest = bounds.iter().map(|bound| micros(bound.window)).max().unwrap_or_default();
+        let before = before.filter(|(_, until)| until + widest > now);
         let repeated = before.is_some();
         let mut said: Vec<_> = bounds.iter().map(|bound| self.say(now, who, bound)).collect();
         let granted = !said.iter().any(|(_, _, denied)| *denied);
         let until = before.as_ref().map_or(0, |(_, until)| *until);
-        let kept = if granted { Some((who.clone(), until.max(now + hold))) } else { before };
+        let kept = if known.unwrap_or(granted) { Some((who.clone(), until.max(now + hold))) } else { before };
         let log = self.0.entry(who.account.clone()).or_default();
         log.extend(kept.map(|permit| (id.to_owned(), permit)));
         if granted {
             // What is left behind it; it is not denied itself where that is nothing.
-            said = bounds
-                .iter()
-                .map(|bound| self.say(now, who, bound))
-                .map(|(left, reset, _)| (left, reset, false))
-                .collect();
+            let left = bounds.iter().map(|bound| self.say(now, who, bound));
+            said = left.map(|(left, reset, _)| (left, reset, false)).collect();
         }
         (granted, repeated, said)
     }
@@ -81,6 +88,13 @@ impl Model {
         self.0.values().flat_map(|log| log.keys().map(String::as_str)).collect()
     }
 
+    /// Everything was so much earlier.
+    pub(crate) fn age(&mut self, by: u64) {
+        for (_, until) in self.0.values_mut().flat_map(BTreeMap::values_mut) {
+            *until -= by;
+        }
+    }
+
     pub(crate) fn forget(&mut self) {
         self.0.clear();
     }
@@ -92,7 +106,7 @@ impl Model {
     }
 
     fn say(&self, now: u64, who: &Who, bound: &Bound) -> Said {
-        let window = u64::try_from(bound.window.as_micros()).unwrap();
+        let window = micros(bound.window);
         let of = bound.layer.of;
         let counting = self.permits(who, of).filter(|(other, until)| until + window > now && who.shares(other, of));
         let mut ends: Vec<u64> = counting.clone().map(|(_, until)| *until).collect();
@@ -125,7 +139,7 @@ pub(crate) struct Arrival {
 /// The most messages, or different fans, that any window can have seen, whenever within its bounds each has arrived: the windows
 /// that end right before the end of each grant are enough, for others see no more.
 pub(crate) fn most_in_a_window(arrivals: &[Arrival], bound: &Bound) -> usize {
-    let window = u64::try_from(bound.window.as_micros()).unwrap();
+    let window = micros(bound.window);
     let of = bound.layer.of;
     // A type's layer is no other type's business.
     let asked = arrivals.iter().filter(|last| !matches!(of, Of::Type(kind) if kind != last.who.kind));
@@ -164,8 +178,6 @@ pub(crate) fn token_bucket(asked: &[u64], size: u64, window: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use huntaze_messaging::limiter::LAYERS;
     use proptest::prelude::*;
 
@@ -253,7 +265,7 @@ mod tests {
                             continue;
                         }
                         let before = model.clone();
-                        let (granted, _, said) = model.acquire(now, &id, &who, HOLD, &bounds);
+                        let (granted, _, said) = model.acquire(now, &id, &who, HOLD, &bounds, None);
                         if granted && (calls.contains(&id) || !arrivals.contains_key(&id)) {
                             // It calls from now on, the first time or because it has not yet: the answer was lost.
                             let _ = (calls.insert(id.clone()), arrivals.insert(id, Arrival { who, granted: now, ended: now + HOLD }));
@@ -265,8 +277,8 @@ mod tests {
                             for (_, until) in quiet.0.values_mut().flat_map(BTreeMap::values_mut) {
                                 *until = (*until).min(now);
                             }
-                            prop_assert!(!quiet.clone().acquire(now + wait - 1, &id, &who, HOLD, &bounds).0);
-                            prop_assert!(quiet.acquire(now + wait, &id, &who, HOLD, &bounds).0);
+                            prop_assert!(!quiet.clone().acquire(now + wait - 1, &id, &who, HOLD, &bounds, None).0);
+                            prop_assert!(quiet.acquire(now + wait, &id, &who, HOLD, &bounds, None).0);
                         }
                     }
                     Step::End { later, which } => {
