@@ -49,8 +49,15 @@ async fn main() -> Result<(), lambda_http::Error> {
     let orchestrator = Orchestrator::from_env(&env, database, http);
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
     let built = sessions.zip(limit).zip(orchestrator);
-    let built =
-        built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, ledger, watch, hints, patience });
+    let built = built.map(|((sessions, limit), orchestrator)| App {
+        sessions,
+        limit,
+        orchestrator,
+        ledger,
+        watch,
+        hints,
+        patience,
+    });
     let app = env.finish(built)?;
     tokio::join!(app.orchestrator.database.warm_up(), app.limit.warm_up());
     api::serve(&app).await

@@ -191,7 +191,7 @@ impl Faults {
             return None;
         };
         let begins = |start: &&str| header.as_str().starts_with(start);
-        if NOT_OF_A_SESSION.contains(&header.as_str()) || NOT_OF_A_SESSION_FROM.iter().any(|start| begins(start)) {
+        if NOT_OF_A_SESSION.contains(&header.as_str()) || NOT_OF_A_SESSION_FROM.iter().any(begins) {
             self.add(&pointer(name), "is not a header that a session sets".to_owned());
             return None;
         }

@@ -293,15 +293,9 @@ impl<'a> Run<'a> {
             let (settlement, http_status, duration) = (*settlement, *http_status, *duration);
             let failure = failure.map(Failure::as_str);
             let end = AttemptEnd { attempt, settlement, failure, http_status, duration };
-            let written = store::advance(
-                &orchestrator.database,
-                &end,
-                &state,
-                &attempts,
-                orchestrator.lease,
-                outgoing.as_ref(),
-            )
-            .await;
+            let written =
+                store::advance(&orchestrator.database, &end, &state, &attempts, orchestrator.lease, outgoing.as_ref())
+                    .await;
             Event::Written(Box::new(record), written)
         })
     }

@@ -168,7 +168,9 @@ impl Orchestrator {
                 }
                 (Ok(Begun::Existing(existing)), true) => return replay(existing, &request.parsed).into(),
                 (Ok(Begun::NoAccount(fault)), true) => return Err(RunError::Account(fault)).into(),
-                (Ok(Begun::Existing(_) | Begun::Refused(_) | Begun::NoAccount(_)), false) => return Err(RunError::NotAdmitted).into(),
+                (Ok(Begun::Existing(_) | Begun::Refused(_) | Begun::NoAccount(_)), false) => {
+                    return Err(RunError::NotAdmitted).into();
+                }
                 (Ok(Begun::New(_)) | Err(_), false) => break RunError::NotAdmitted,
                 (Err(error), true) => break error.into(),
             }

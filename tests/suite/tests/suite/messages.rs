@@ -471,6 +471,8 @@ async fn the_message_that_was_sent_counts_in_what_is_left() -> Result<()> {
     sign_in(&app).await?;
     let first = id_of(&function.http(send("ana", &note("acc-ana", "fan-1", "hi"))).await?);
     work(&app).await?;
+    // One hint brought it; behind it nothing is due, and nobody is woken.
+    assert_eq!(app.stores.take_hints().await?.len(), 1);
     let shown = function.http(one("ana", &first)).await?.body["data"].take();
     assert_eq!((&shown["status"], &shown["attempts"]), (&json!("sent"), &json!(1)), "{shown}");
     assert!(shown["sentAt"].is_string() && shown["platformMessageId"].is_string() && shown.get("queueInfo").is_none());
