@@ -68,7 +68,10 @@ async fn what_is_due_is_sent_by_priority_and_shown() -> Result<()> {
     assert_eq!(texts(&app), ["urgent", "welcome", "follow_up", "custom", "promotional"]);
     for id in &ids {
         let row = row(&app, id).await?;
-        assert_eq!((&row["status"], &row["attempts"], row["version"].clone()), (&json!("sent"), &json!(1), row["projected"].clone()));
+        assert_eq!(
+            (&row["status"], &row["attempts"], row["version"].clone()),
+            (&json!("sent"), &json!(1), row["projected"].clone())
+        );
     }
     let shown = messages.http(user(Request::get(MESSAGES), "ana").query("messageId", &ids[0])).await?;
     assert_eq!(shown.body["data"]["status"], "sent");
@@ -101,8 +104,14 @@ async fn the_11th_of_a_minute_waits_and_its_time_is_on_the_queue() -> Result<()>
     app.stores.take_hints().await?;
     assert_eq!(hinted(&sender, ACCOUNT).await?, Some(Vec::new()), "the hint is done: its receive count is not burnt");
     assert_eq!(app.world.fan_messages().len(), 10);
-    let account = app.stores.row("SELECT resume_at > now() + interval '30 seconds' AS later, wake_at >= resume_at AS woken
-        FROM orchestrator.accounts", &[]).await?;
+    let account = app
+        .stores
+        .row(
+            "SELECT resume_at > now() + interval '30 seconds' AS later, wake_at >= resume_at AS woken
+        FROM orchestrator.accounts",
+            &[],
+        )
+        .await?;
     assert_eq!(account, json!({"later": true, "woken": true}));
     let denied = app.stores.row("SELECT layer, denials FROM orchestrator.limiter_denials", &[]).await?;
     assert_eq!(denied, json!({"layer": "account_minute", "denials": 1}));
@@ -127,7 +136,8 @@ async fn a_fan_who_has_enough_holds_up_no_other() -> Result<()> {
 async fn without_redis_nothing_is_sent_and_afterwards_it_goes_on() -> Result<()> {
     let (app, messages, _) = start(App::start().await?).await?;
     let id = accept(&messages, &note(ACCOUNT, "fan-1", "hello")).await?;
-    let blind = app.function_with("message-sender", "REDIS_URL", &format!("redis://{}", crate::support::closed_port()?))?;
+    let blind =
+        app.function_with("message-sender", "REDIS_URL", &format!("redis://{}", crate::support::closed_port()?))?;
     assert_eq!(hinted(&blind, ACCOUNT).await?, Some(Vec::new()));
     assert_eq!((status(&app, &id).await?.as_str(), texts(&app).len()), ("queued", 0));
     time_passes(&app).await?;
@@ -207,7 +217,10 @@ async fn a_session_that_is_refused_is_read_again_once_and_then_pauses_its_accoun
     hinted(&sender, ACCOUNT).await?;
     let account = app.stores.row("SELECT status, paused_reason FROM orchestrator.accounts", &[]).await?;
     assert_eq!(account, json!({"status": "paused", "paused_reason": "session_refused"}));
-    assert_eq!((row(&app, &first).await?["attempts"].clone(), status(&app, &first).await?.as_str()), (json!(2), "failed"));
+    assert_eq!(
+        (row(&app, &first).await?["attempts"].clone(), status(&app, &first).await?.as_str()),
+        (json!(2), "failed")
+    );
     assert_eq!(status(&app, &second).await?, "queued");
     let told = app.stores.take_notifications().await?;
     assert_eq!(told.iter().map(|told| text(&told["kind"])).collect::<Vec<_>>(), ["account_paused"]);
@@ -271,7 +284,9 @@ async fn a_platform_that_is_not_well_is_left_alone_for_a_while() -> Result<()> {
     }
     hinted(&sender, ACCOUNT).await?;
     assert_eq!(app.world.onlyfans_calls(Operation::Message).len(), 5);
-    let account = app.stores.row("SELECT failures, resume_at > now() + interval '20 seconds' AS open FROM orchestrator.accounts", &[]);
+    let account = app
+        .stores
+        .row("SELECT failures, resume_at > now() + interval '20 seconds' AS open FROM orchestrator.accounts", &[]);
     assert_eq!(account.await?, json!({"failures": 5, "open": true}));
     Ok(())
 }

@@ -352,7 +352,14 @@ async fn simulate(seeds: u64, at_once: usize, messages: usize) -> Result<BTreeMa
         .map(|number| {
             let accounts =
                 (0..ACCOUNTS).map(|n| AccountId::parse(&format!("s{number}-{n}"))).collect::<Result<_, _>>()?;
-            anyhow::Ok(Seed { app: &app, kit: &kit, number, accounts, user: UserId::parse(&format!("user-{number}"))?, messages })
+            anyhow::Ok(Seed {
+                app: &app,
+                kit: &kit,
+                number,
+                accounts,
+                user: UserId::parse(&format!("user-{number}"))?,
+                messages,
+            })
         })
         .collect::<Result<_>>()?;
     let mut all = BTreeMap::new();
