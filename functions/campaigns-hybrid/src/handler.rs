@@ -139,7 +139,10 @@ fn refused(error: &RunError) -> Problem {
             .retry_after(IN_FLIGHT_RETRY)
             .with("workflowId", workflow.as_str()),
         RunError::Account(AccountFault::Foreign) => Problem::forbidden("the account belongs to another user"),
-        RunError::Account(fault) => Problem::invalid_field("/onlyFansContext/accountId", fault.to_string()),
+        RunError::Account(fault @ AccountFault::Unknown) => Problem::new(ErrorCode::NotFound, fault.to_string()),
+        RunError::Account(fault @ AccountFault::Several) => {
+            Problem::invalid_field("/onlyFansContext/accountId", fault.to_string())
+        }
         RunError::NotAdmitted => Problem::new(ErrorCode::RateLimitExceeded, error.to_string()),
         RunError::Mismatch => Problem::new(ErrorCode::IdempotencyMismatch, error.to_string()),
         RunError::Store(cause) => Problem::internal(cause),
