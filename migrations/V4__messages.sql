@@ -678,10 +678,10 @@ BEGIN
      WHERE id = of_letter AND status = 'open';
 END $$;
 
--- As `begin_workflow`. Where the text is to be sent to a fan, the account is looked at first: `account` is the one that sends, and
--- with an `account_fault` (`no_account`, `which_account`, `foreign`) nothing is kept.
+-- As `begin_workflow`. Where the text is to be sent to a fan, the account is looked at first: `account` is the one that sends,
+-- `account_limits` its own limits, and with an `account_fault` (`no_account`, `which_account`, `foreign`) nothing is kept.
 CREATE FUNCTION orchestrator.open_workflow(workflow jsonb, attempt jsonb, lease_ms bigint, OUT fresh boolean, OUT refusal jsonb,
-                                           OUT account text, OUT account_fault text)
+                                           OUT account text, OUT account_limits jsonb, OUT account_fault text)
     LANGUAGE plpgsql AS $$
 DECLARE
     owned text[];
@@ -701,6 +701,7 @@ BEGIN
             fresh := false;
             RETURN;
         END IF;
+        SELECT a.limits INTO account_limits FROM orchestrator.accounts a WHERE a.id = account;
     END IF;
     SELECT b.fresh, b.refusal INTO fresh, refusal FROM orchestrator.begin_workflow(workflow, attempt, lease_ms) b;
 END $$;

@@ -45,8 +45,9 @@ async fn main() -> Result<(), lambda_http::Error> {
     let watch = Arc::new(Watch::from_env(&env, dynamodb, aws.sqs(), ledger.clone()));
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
-    let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
-    let orchestrator = Orchestrator::from_env(&env, database, http);
+    let redis = Redis::from_env(&env).map(Arc::new);
+    let limit = ApiLimit::from_env(&env, redis.clone());
+    let orchestrator = Orchestrator::from_env(&env, database, http, redis);
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
     let built = sessions.zip(limit).zip(orchestrator);
     let built = built.map(|((sessions, limit), orchestrator)| App {

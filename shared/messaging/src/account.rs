@@ -97,7 +97,8 @@ impl Account {
 }
 
 /// The limits of an account's row.
-pub(crate) fn overrides(limits: &Map<String, Value>) -> Overrides {
+#[must_use]
+pub fn overrides(limits: &Map<String, Value>) -> Overrides {
     Overrides::parse(limits, "").unwrap_or_else(|_| {
         tracing::error!("the account's own limits cannot be read; the configuration's hold");
         Overrides::default()

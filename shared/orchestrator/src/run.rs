@@ -9,7 +9,10 @@ use huntaze_costs::price::Catalogue;
 use huntaze_domain::ids::{AccountId, IdempotencyKey, UserId, WorkflowId};
 use huntaze_domain::intent::ParsedRequest;
 use huntaze_domain::trace::Trace;
+use huntaze_messaging::account::overrides;
+use huntaze_messaging::limiter::{Limiter, Subject};
 use huntaze_messaging::outbox::Rules;
+use huntaze_messaging::room::Room;
 use huntaze_postgres::Database;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -19,7 +22,7 @@ use crate::drive::{Flight, Run};
 use crate::machine::Stop;
 use crate::provider::Providers;
 use crate::route::{Roles, Route, RouteError};
-use crate::store::{self, AccountFault, Begun, ExistingWorkflow, NewWorkflow, StoreError};
+use crate::store::{self, AccountFault, Begun, ExistingWorkflow, NewWorkflow, SendingAccount, StoreError};
 use crate::workflow::{State, WorkflowError, WorkflowStatus};
 
 /// A request that is refused waits no longer for what it had begun to be taken back.
@@ -125,6 +128,8 @@ pub struct Orchestrator {
     pub retries: u16,
     /// How messages are taken on.
     pub sending: Rules,
+    /// How many an account may send; `None` where there is no telling.
+    pub limiter: Option<Limiter>,
 }
 
 impl Orchestrator {
@@ -150,8 +155,10 @@ impl Orchestrator {
         let refused = loop {
             match (begun, admitted) {
                 (Ok(Begun::New(account)), true) => {
-                    run.sender = account;
-                    let result = run.drive(first).await;
+                    run.sender = account.as_ref().map(|account| account.id.clone());
+                    // What the limits leave is asked beside the calls: nobody waits for it.
+                    let (result, room) = tokio::join!(run.drive(first), self.room(&request, account.as_ref()));
+                    let result = result.map(|result| result.map(|result| with_room(result, room)));
                     let fallbacks = run.state.fallback_history.len() as u64;
                     let answer = result.map(|result| Answer { workflow_id: run.id, result, replayed: false });
                     let wake = run.sender.zip(run.wake);
@@ -179,6 +186,21 @@ impl Orchestrator {
         Err(refused).into()
     }
 
+    /// What the limits leave of the account that the text is sent by.
+    async fn room(&self, request: &Request, account: Option<&SendingAccount>) -> Option<Value> {
+        let (limiter, account) = self.limiter.as_ref().zip(account)?;
+        let intent = &request.parsed.intent;
+        let overrides = overrides(&account.limits);
+        let subject = Subject {
+            account: &account.id,
+            user: &request.owner,
+            recipient: intent.recipient_id.as_deref(),
+            kind: intent.only_fans_context.as_ref().map(|context| context.message_type),
+            overrides: &overrides,
+        };
+        Some(Room::of(limiter, &subject).await.to_json(request.now))
+    }
+
     /// Takes a beginning back. Nothing was called, so nothing is owed, also where it is not known whether the statement ran.
     async fn withdraw(&self, workflow: &NewWorkflow<'_>, state: &State) {
         match timeout(WITHDRAWAL_PATIENCE, store::withdraw(&self.database, workflow, state)).await {
@@ -202,6 +224,14 @@ impl Orchestrator {
         let existing = store::existing(&self.database, None, &request.owner, Some(key)).await?;
         existing.map_or(Err(no_way.into()), |existing| replay(existing, &request.parsed))
     }
+}
+
+/// An answer with what the limits leave, which is no part of what is kept: it is another a moment later.
+fn with_room(mut result: Value, room: Option<Value>) -> Value {
+    if let Some(room) = room {
+        result["data"]["rateLimitStatus"] = room;
+    }
+    result
 }
 
 /// A request as a workflow that begins with a call.

@@ -13,12 +13,13 @@ use huntaze_postgres::{Database, DatabaseError, Hot, Param};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
 
 use crate::workflow::{State, WorkflowError, WorkflowStatus};
 
-const BEGIN: &str = "SELECT fresh, refusal, account, account_fault FROM orchestrator.open_workflow($1, $2, $3)";
+const BEGIN: &str =
+    "SELECT fresh, refusal, account, account_limits, account_fault FROM orchestrator.open_workflow($1, $2, $3)";
 const EXISTING: &str = include_str!("../sql/existing.sql");
 const ADVANCE: &str = "SELECT settled, workflow_status, refusals FROM orchestrator.advance($1, $2, $3, $4)";
 const ADVANCE_AND_SEND: &str = "SELECT settled, workflow_status, refusals, message_status, wake_ms
@@ -73,13 +74,22 @@ pub struct ExistingWorkflow {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Begun {
     /// It is accepted, and its first attempt is reserved; where its text is to be sent, by this account.
-    New(Option<AccountId>),
+    New(Option<SendingAccount>),
     /// Its Idempotency-Key is taken.
     Existing(ExistingWorkflow),
     /// A budget refused its first attempt; nothing is kept.
     Refused(Refusal),
     /// Its text is to be sent, and there is no account for that; nothing is kept.
     NoAccount(AccountFault),
+}
+
+/// The account that a text is sent by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SendingAccount {
+    /// Its id.
+    pub id: AccountId,
+    /// Its limits in place of the configuration's.
+    pub limits: Map<String, Value>,
 }
 
 /// Why no account can send a text.
@@ -173,8 +183,10 @@ pub async fn begin(
                 return Refusal::from_row(&refusal).map(Begun::Refused).ok_or_else(unreadable);
             }
             let account: Option<&str> = row.get("account");
-            let account = account.map(AccountId::parse).transpose().map_err(|_| unreadable())?;
-            return Ok(Begun::New(account));
+            let id = account.map(AccountId::parse).transpose().map_err(|_| unreadable())?;
+            let limits: Option<Value> = row.get("account_limits");
+            let limits = limits.and_then(|limits| limits.as_object().cloned()).unwrap_or_default();
+            return Ok(Begun::New(id.map(|id| SendingAccount { id, limits })));
         }
         match existing(database, Some(workflow.id), workflow.user_id, workflow.idempotency_key).await? {
             // Its own, and somebody else has ended it.

@@ -307,7 +307,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lambda", &["domain", "redis"]),
     ("messaging", &["domain", "postgres", "redis", "sqs"]),
     ("notify", &["domain"]),
-    ("orchestrator", &["domain", "postgres", "costs", "messaging"]),
+    ("orchestrator", &["domain", "postgres", "redis", "costs", "messaging"]),
 ];
 
 #[test]

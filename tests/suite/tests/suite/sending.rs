@@ -41,6 +41,7 @@ async fn what_a_machine_wrote_waits_for_a_person_where_the_account_is_strict() -
     let only_fans = &data["onlyFans"];
     assert_eq!((&only_fans["status"], &only_fans["accountId"]), (&json!("awaiting_approval"), &json!(ACCOUNT)));
     let [message] = <[Value; 1]>::try_from(messages(&app).await?).unwrap();
+    assert_eq!(data["rateLimitStatus"]["unknown"], true, "nothing was ever sent");
     // The account's floor is stricter than what was asked for.
     assert_eq!((&message["id"], &message["compliance_level"]), (&only_fans["messageId"], &json!("strict")));
     assert_eq!((&message["workflow_id"], &message["recipient_id"]), (&data["workflowId"], &json!("fan-1")));
@@ -72,6 +73,9 @@ async fn what_nobody_has_to_approve_is_sent_and_the_status_says_how_far_it_is() 
     let sender = app.function("message-sender")?;
     consume(&sender, &batch_of(&hint::body(&AccountId::parse(ACCOUNT)?), 1)).await?;
     assert_eq!(states().await?, ("approved".to_owned(), "sent".to_owned()));
+    let again = app.function("campaigns-hybrid")?.http(campaign("ana", &body())).await?;
+    let room = &again.body["data"]["rateLimitStatus"];
+    assert_eq!((&room["remaining"], &room["throttled"]), (&json!(1), &json!(false)), "of two to a fan: {room}");
     let [reached] = <[_; 1]>::try_from(app.world.fan_messages()).unwrap();
     assert_eq!((reached.recipient.as_str(), json!(reached.text)), ("fan-1", response.body["data"]["content"].clone()));
     Ok(())
