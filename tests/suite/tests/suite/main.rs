@@ -21,6 +21,7 @@ mod idempotency;
 mod limit;
 mod limiter;
 mod message_stats;
+mod message_sweep;
 mod messages;
 mod migrations;
 mod money;
