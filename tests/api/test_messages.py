@@ -119,13 +119,13 @@ class Messages(unittest.TestCase):
         wanted = ["low"] * 7 + ["medium"] * 7 + ["high"] * 6 + ["critical"] * 5
         _each(lambda account: [account.send(priority) for priority in wanted], accounts)
         queued = time.monotonic()
-        _mix(seed=5, hangAfter=0.05, hangBefore=0.01, refuse=0.05, slow=0.6, slowMs=80)
+        _mix(seed=5, hangAfter=0.05, hangBefore=0.01, refuse=0.05, slow=0.8, slowMs=100)
         _each(lambda account: account.change(status="active"), accounts)
 
-        kills = 0
-        while kills < _KILLS:
-            self.await_arrivals(accounts, 36 * kills + 1)
-            kills += workers.kill(_SENDER)
+        killed = []
+        while len(killed) < _KILLS:
+            self.await_arrivals(accounts, 36 * len(killed) + 1)
+            killed += filter(None, [workers.kill(_SENDER)])
         shown = self.ends(accounts)
         ended = time.monotonic()
 
@@ -146,9 +146,9 @@ class Messages(unittest.TestCase):
             order = [account.sent[message] for message in first]
             self.assertEqual(order, sorted(order), account.name)
         interrupted = _interrupted(self.name)
-        self.assertGreater(interrupted, 0)
+        self.assertGreaterEqual(interrupted, _KILLS)
         print(f"\n500 messages of 20 accounts: {dict(states)}; {len(arrivals)} at their fans, none twice", flush=True)
-        print(f"the sender was killed {kills} times, with {interrupted} messages on their way", flush=True)
+        print(f"killed ten times: {sum(killed)} processes, with {interrupted} messages on their way", flush=True)
         print(f"queued in {queued - begun:.0f} s, at their ends {ended - queued:.0f} s later", flush=True)
 
     def test_nothing_is_sent_while_redis_stands_still_and_all_of_it_afterwards(self):

@@ -3,19 +3,19 @@
 import contextlib
 import os
 import pathlib
-import random
 import signal
 from collections.abc import Iterator
 
 
-def kill(function: str) -> bool:
-    """Ends any one of a function's processes with SIGKILL, if there is one."""
+def kill(function: str) -> int:
+    """Ends a function's processes with SIGKILL, all at once; gives how many there were."""
+    killed = 0
     with contextlib.ExitStack() as opened:
-        found = list(_handles(function, opened))
-        with contextlib.suppress(IndexError, ProcessLookupError):
-            signal.pidfd_send_signal(random.choice(found), signal.SIGKILL)
-            return True
-    return False
+        for handle in list(_handles(function, opened)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                killed += 1
+    return killed
 
 
 def _handles(function: str, opened: contextlib.ExitStack) -> Iterator[int]:
