@@ -53,11 +53,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let teller = Teller::new(Notifications::from_env(&env, aws.sqs()));
     let built = database.zip(limiter).zip(sessions).zip(platform);
     let app = env.finish(built.map(|(((database, limiter), sessions), platform)| {
-        let hold = Sender::hold_from_env(&env, &platform);
+        let (hold, lease_margin) = (Sender::hold_from_env(&env, &platform), Sender::lease_margin_from_env(&env));
         let outbox = Outbox::new(Arc::clone(&database), rules);
         let clock = scheduled::now;
         App {
-            sender: Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock, hold },
+            sender: Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock, hold, lease_margin },
             shown,
         }
     }))?;

@@ -31,7 +31,7 @@ use crate::tell::Teller;
 /// What a permit's hold has beyond the call's own time: for the way to PostgreSQL between them.
 const HOLD_MARGIN: Duration = Duration::from_secs(6);
 /// What a lease has beyond what it is for: the settlement.
-const LEASE_MARGIN: Duration = Duration::from_secs(10);
+const LEASE_MARGIN_MS: u64 = 10_000;
 /// The account waits so long where a store that is needed before a call does not answer.
 const STORE_REST: Duration = Duration::from_secs(10);
 /// A call is not begun with less time than this left of its permit.
@@ -81,6 +81,8 @@ pub struct Sender {
     pub clock: Clock,
     /// How long a call may take to reach the fan, from before its permit is asked for.
     pub hold: Duration,
+    /// What a lease lasts beyond the hold; then what a process left behind is taken up by another.
+    pub lease_margin: Duration,
 }
 
 impl Sender {
@@ -91,10 +93,16 @@ impl Sender {
         platform.timeout() + margin
     }
 
+    /// The lease margin of a configuration.
+    #[must_use]
+    pub fn lease_margin_from_env(env: &Env) -> Duration {
+        env.millis("MESSAGE_LEASE_MARGIN_MS", LEASE_MARGIN_MS)
+    }
+
     /// How much time one message takes at most: it is not claimed with less.
     #[must_use]
     pub fn one_message(&self) -> Duration {
-        self.hold + LEASE_MARGIN
+        self.hold + self.lease_margin
     }
 
     /// Does what is due of an account, as long as there is time for another message, and has the queue say when there is more.

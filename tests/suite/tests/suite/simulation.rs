@@ -134,9 +134,9 @@ fn worker(kit: &Kit) -> Result<Sender> {
     let rules = Rules::from_env(env);
     let built = database.zip(limiter).zip(sessions).zip(platform);
     let built = built.map(|(((database, limiter), sessions), platform)| {
-        let hold = Sender::hold_from_env(env, &platform);
+        let (hold, lease_margin) = (Sender::hold_from_env(env, &platform), Sender::lease_margin_from_env(env));
         let outbox = Outbox::new(Arc::clone(&database), rules);
-        Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock: now, hold }
+        Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock: now, hold, lease_margin }
     });
     Ok(env.finish(built)?)
 }
