@@ -14,8 +14,10 @@ ALTER TABLE orchestrator.accounts
     ADD COLUMN paused_reason text,
     -- Limits in place of the configuration's, an object of their names.
     ADD COLUMN limits jsonb NOT NULL DEFAULT '{}',
-    -- Nothing is sent before: the limiter, the platform or the breaker said so.
+    -- Nothing is sent before: the platform or the breaker said so, or a store was away.
     ADD COLUMN resume_at timestamptz,
+    -- Nor before this: the limiter said so. It is forgotten when the account's limits are changed.
+    ADD COLUMN limited_until timestamptz,
     -- Ends in a row at which the platform was not well: the breaker's count.
     ADD COLUMN failures smallint NOT NULL DEFAULT 0,
     -- Refusals in a row (403).
@@ -156,7 +158,7 @@ CREATE FUNCTION orchestrator.stricter(one text, other text) RETURNS text
         ELSE 'relaxed' END;
 
 -- When an account is to be looked at next, in milliseconds from now, where a hint is to be put on the queue for it; NULL where
--- one is under way, nothing is due within a queue's longest delay, or whoever has a message of it in hand will ask again.
+-- one is under way, or nothing is due within a queue's longest delay.
 -- The account's row is locked by the caller.
 CREATE FUNCTION orchestrator.wake(of_account text) RETURNS bigint
     LANGUAGE plpgsql AS $$
@@ -167,10 +169,14 @@ BEGIN
     SELECT * INTO account FROM orchestrator.accounts WHERE id = of_account;
     -- Mind that greatest() and least() pass over what is NULL.
     SELECT min(w.at) INTO due
-      FROM (SELECT greatest(m.not_before, account.resume_at) AS at FROM orchestrator.messages m
+      FROM (SELECT greatest(m.not_before, account.resume_at, account.limited_until) AS at FROM orchestrator.messages m
              WHERE m.account_id = of_account AND m.status = 'queued' AND account.status = 'active'
                AND NOT EXISTS (SELECT FROM orchestrator.messages h
                                 WHERE h.account_id = of_account AND h.status IN ('claimed', 'sending') AND h.claimed_until > now())
+             UNION ALL
+            -- Whoever has a message in hand asks again when it is done with, unless it dies.
+            SELECT h.claimed_until FROM orchestrator.messages h
+             WHERE h.account_id = of_account AND h.status IN ('claimed', 'sending')
              UNION ALL
             SELECT m.look_at FROM orchestrator.messages m
              WHERE m.account_id = of_account AND m.status = 'unknown' AND m.look_at IS NOT NULL) w;
@@ -199,6 +205,13 @@ DECLARE
     owned text[];
     due timestamptz;
 BEGIN
+    -- What was asked for before is answered as before, whatever has become of the accounts.
+    SELECT * INTO accepted FROM orchestrator.messages
+     WHERE user_id = n.user_id AND idempotency_key = n.idempotency_key AND id <> n.id;
+    IF FOUND THEN
+        outcome := CASE WHEN accepted.request_hash = n.request_hash THEN 'duplicate' ELSE 'mismatch' END;
+        RETURN;
+    END IF;
     IF n.account_id IS NULL THEN
         SELECT array_agg(id) INTO owned FROM orchestrator.accounts WHERE user_id = n.user_id;
         outcome := CASE coalesce(cardinality(owned), 0) WHEN 0 THEN 'no_account' WHEN 1 THEN NULL ELSE 'which_account' END;
@@ -213,11 +226,6 @@ BEGIN
     IF FOUND THEN
         outcome := 'accepted';
     ELSE
-        SELECT * INTO accepted FROM orchestrator.messages WHERE user_id = n.user_id AND idempotency_key = n.idempotency_key;
-        IF FOUND THEN
-            outcome := CASE WHEN accepted.request_hash = n.request_hash THEN 'duplicate' ELSE 'mismatch' END;
-            RETURN;
-        END IF;
         IF n.idempotency_key IS NULL AND alike_ms > 0 THEN
             SELECT * INTO accepted FROM orchestrator.messages m
              WHERE m.account_id = n.account_id AND m.content_hash = n.content_hash
@@ -246,7 +254,14 @@ BEGIN
                  THEN 'awaiting_approval' ELSE 'queued' END,
             due + make_interval(secs => orchestrator.steps(n.priority) * step_ms / 1000.0), due,
             n.retries_left, n.request_id, n.trace_id)
+            ON CONFLICT (user_id, idempotency_key) DO NOTHING
         RETURNING * INTO accepted;
+        IF NOT FOUND THEN
+            -- The same key came at the same time.
+            SELECT * INTO accepted FROM orchestrator.messages WHERE user_id = n.user_id AND idempotency_key = n.idempotency_key;
+            outcome := CASE WHEN accepted.request_hash = n.request_hash THEN 'duplicate' ELSE 'mismatch' END;
+            RETURN;
+        END IF;
         outcome := 'accepted';
     END IF;
     wake_ms := orchestrator.wake(n.account_id);
@@ -289,7 +304,7 @@ BEGIN
         outcome := CASE WHEN claimed.status = 'claimed' AND claimed.claimed_by = claimant THEN 'claimed' ELSE 'busy' END;
         RETURN;
     END IF;
-    outcome := CASE WHEN account.status <> 'active' THEN 'paused' WHEN account.resume_at > now() THEN 'later' END;
+    outcome := CASE WHEN account.status <> 'active' THEN 'paused' WHEN greatest(account.resume_at, account.limited_until) > now() THEN 'later' END;
     IF outcome IS NOT NULL THEN
         wake_ms := orchestrator.wake(of_account);
         RETURN;
@@ -307,11 +322,11 @@ BEGIN
 END $$;
 
 -- The point of no return: the attempt is written down before its bytes leave, and is counted for so long. generations: those of
--- the limiter's logs that granted it.
+-- the limiter's logs that granted it; denied: the layers that would not have, while the limiter only watches.
 -- outcome: `sending`; `fenced` (the message is not the claimant's any more, or cancelled), `paused`, or `forgotten`: the limiter
 -- has lost its memory since.
 CREATE FUNCTION orchestrator.begin_sending(of_message text, of_fence bigint, of_attempt smallint, generations jsonb, hold_ms bigint,
-                                           lease_ms bigint) RETURNS text
+                                           lease_ms bigint, denied text[] DEFAULT '{}') RETURNS text
     LANGUAGE plpgsql AS $$
 DECLARE
     m orchestrator.messages;
@@ -332,8 +347,17 @@ BEGIN
     INSERT INTO orchestrator.message_attempts (message_id, attempt, account_id, user_id, recipient_id, message_type, counts_until)
     VALUES (m.id, of_attempt, m.account_id, m.user_id, m.recipient_id, m.message_type,
             now() + make_interval(secs => hold_ms / 1000.0));
+    PERFORM orchestrator.count_denials(m, denied);
     RETURN 'sending';
 END $$;
+
+-- Counts that these layers of the limiter had no room for a message.
+CREATE FUNCTION orchestrator.count_denials(m orchestrator.messages, denied text[]) RETURNS void
+    LANGUAGE sql AS $$
+    INSERT INTO orchestrator.limiter_denials AS d (account_id, user_id, layer, hour, denials)
+    SELECT m.account_id, m.user_id, layer, date_trunc('hour', now()), 1 FROM unnest(denied) layer ORDER BY layer
+        ON CONFLICT (hour, account_id, layer) DO UPDATE SET denials = d.denials + 1
+$$;
 
 -- Gives a claimed message back: nothing was sent. message_ms: it waits so long; account_ms: all of the account do; NULL: no longer
 -- than before. denied: the limiter's layers that said so. Returns as `wake`; where it is not the claimant's any more, nothing
@@ -353,11 +377,19 @@ BEGIN
     RETURNING * INTO m;
     IF FOUND THEN
         UPDATE orchestrator.accounts a
-           SET resume_at = greatest(a.resume_at, now() + make_interval(secs => account_ms / 1000.0))
+           SET resume_at = CASE WHEN cardinality(denied) > 0 THEN a.resume_at
+                                ELSE greatest(a.resume_at, now() + make_interval(secs => account_ms / 1000.0)) END,
+               limited_until = CASE WHEN cardinality(denied) > 0
+                                    THEN greatest(a.limited_until, now() + make_interval(secs => account_ms / 1000.0))
+                                    ELSE a.limited_until END
          WHERE a.id = m.account_id AND account_ms IS NOT NULL;
-        INSERT INTO orchestrator.limiter_denials AS d (account_id, user_id, layer, hour, denials)
-        SELECT m.account_id, m.user_id, layer, date_trunc('hour', now()), 1 FROM unnest(denied) layer ORDER BY layer
-            ON CONFLICT (hour, account_id, layer) DO UPDATE SET denials = d.denials + 1;
+        -- What waits for the same fan, or is of the same type, would be denied one by one.
+        UPDATE orchestrator.messages o
+           SET not_before = greatest(o.not_before, m.not_before)
+         WHERE o.account_id = m.account_id AND o.status = 'queued' AND o.not_before < m.not_before AND message_ms IS NOT NULL
+           AND (o.recipient_id = m.recipient_id AND EXISTS (SELECT FROM unnest(denied) layer WHERE layer LIKE 'recipient\_%')
+                OR o.message_type = m.message_type AND EXISTS (SELECT FROM unnest(denied) layer WHERE layer LIKE m.message_type || '\_%'));
+        PERFORM orchestrator.count_denials(m, denied);
     END IF;
     RETURN orchestrator.wake((SELECT account_id FROM orchestrator.messages WHERE id = of_message));
 END $$;
@@ -391,7 +423,11 @@ BEGIN
         settled := EXISTS (SELECT FROM orchestrator.message_attempts t
                             WHERE t.message_id = of_message AND t.attempt = of_attempt
                               AND t.outcome = CASE ended WHEN 'retry' THEN 'failed' WHEN 'failed' THEN 'refused' ELSE ended END);
-        IF settled OR NOT (m.fence = of_fence AND m.attempts = of_attempt AND m.status = 'unknown' AND ended <> 'unknown') THEN
+        -- That it was sent counts whatever was decided meanwhile, as long as nothing else of it was begun.
+        IF settled OR NOT (m.attempts = of_attempt
+                           AND (m.fence = of_fence AND m.status = 'unknown' AND ended <> 'unknown'
+                                OR ended = 'sent' AND m.status IN ('queued', 'claimed', 'unknown', 'cancelled', 'failed'))) THEN
+            paused := CASE WHEN settled AND account.status = 'paused' THEN account.paused_reason END;
             wake_ms := orchestrator.wake(m.account_id);
             RETURN;
         END IF;
@@ -474,14 +510,14 @@ BEGIN
     SELECT t.began_at INTO began_at FROM orchestrator.message_attempts t WHERE t.message_id = wanted.id AND t.attempt = wanted.attempts;
     SELECT coalesce(array_agg(m.platform_id), '{}') INTO known FROM orchestrator.messages m
      WHERE m.account_id = of_account AND m.recipient_id = wanted.recipient_id AND m.platform_id IS NOT NULL
-       AND m.created_at > now() - interval '30 days';
+       AND coalesce(m.settled_at, m.created_at) > now() - interval '30 days';
 END $$;
 
 -- What a look found: seen: the platform's id. blind: the conversation could not be read. After most looks that saw nothing, or
 -- most_blind of the others, a person has to decide. next_ms: until the next look.
 -- status: the message's; undecided: it is a person's from now on.
-CREATE FUNCTION orchestrator.settle_look(of_message text, of_fence bigint, seen text, blind boolean, next_ms bigint, most bigint,
-                                         most_blind bigint, OUT status text, OUT undecided boolean, OUT wake_ms bigint)
+CREATE FUNCTION orchestrator.settle_look(of_message text, of_fence bigint, of_looks smallint, of_blind_looks smallint, seen text,
+                                         blind boolean, next_ms bigint, most bigint, most_blind bigint, OUT status text, OUT undecided boolean, OUT wake_ms bigint)
     LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -492,7 +528,9 @@ BEGIN
       WHERE a.id = (SELECT n.account_id FROM orchestrator.messages n WHERE n.id = of_message) FOR UPDATE;
     SELECT * INTO m FROM orchestrator.messages n WHERE n.id = of_message FOR UPDATE;
     status := m.status;
-    IF m.fence = of_fence AND m.status = 'unknown' AND m.look_at IS NOT NULL THEN
+    -- Sent twice, it is one look.
+    IF m.fence = of_fence AND m.status = 'unknown' AND m.look_at IS NOT NULL AND m.looks = of_looks
+       AND m.blind_looks = of_blind_looks THEN
         IF seen IS NOT NULL AND NOT EXISTS (SELECT FROM orchestrator.messages o
                                               WHERE o.account_id = m.account_id AND o.platform_id = seen) THEN
             status := 'sent';
@@ -503,13 +541,15 @@ BEGIN
         ELSE
             m.looks := m.looks + CASE WHEN blind THEN 0 ELSE 1 END;
             m.blind_looks := m.blind_looks + CASE WHEN blind THEN 1 ELSE 0 END;
-            undecided := m.looks >= most OR m.blind_looks >= most_blind;
             UPDATE orchestrator.messages n
                SET looks = m.looks, blind_looks = m.blind_looks,
-                   look_at = CASE WHEN NOT undecided THEN now() + make_interval(secs => next_ms / 1000.0) END
+                   look_at = CASE WHEN m.looks < most AND m.blind_looks < most_blind
+                                  THEN now() + make_interval(secs => next_ms / 1000.0) END
              WHERE n.id = of_message;
         END IF;
     END IF;
+    SELECT n.status, n.status = 'unknown' AND n.look_at IS NULL INTO status, undecided
+      FROM orchestrator.messages n WHERE n.id = of_message;
     wake_ms := orchestrator.wake(m.account_id);
 END $$;
 
@@ -517,7 +557,7 @@ END $$;
 -- nobody knows the end of, `redrive` what was given up. edit: another text, of what is approved. retries: of what is sent again.
 -- outcome: `done`, `same` (it was decided so already), `unknown`, `foreign`, or `too_late` with its status.
 CREATE FUNCTION orchestrator.decide_message(of_message text, decision text, owner text, actor text, edit text, edit_hash bytea, why text,
-                                            retries smallint, request text, OUT outcome text, OUT decided orchestrator.messages,
+                                            retries smallint, step_ms bigint, request text, OUT outcome text, OUT decided orchestrator.messages,
                                             OUT wake_ms bigint)
     LANGUAGE plpgsql AS $$
 DECLARE
@@ -547,6 +587,10 @@ BEGIN
            retries_left = CASE WHEN decision IN ('resend', 'redrive') THEN retries ELSE m.retries_left END,
            session_refreshed = false,
            not_before = CASE WHEN decision IN ('resend', 'redrive') THEN now() ELSE m.not_before END,
+           -- It waited for a person, not for its turn.
+           rank_at = CASE WHEN decision IN ('approve', 'resend', 'redrive')
+                          THEN greatest(m.not_before, now()) + make_interval(secs => orchestrator.steps(m.priority) * step_ms / 1000.0)
+                          ELSE m.rank_at END,
            decided_by = actor, decided_at = now(), claimed_until = NULL,
            settled_at = CASE WHEN decision IN ('reject', 'cancel') THEN now() END
      WHERE m.id = of_message
@@ -564,17 +608,18 @@ CREATE FUNCTION orchestrator.wake_overdue(most bigint) RETURNS SETOF text
     UPDATE orchestrator.accounts a SET wake_at = now()
      WHERE a.id IN (
         SELECT w.id FROM orchestrator.accounts w
-         WHERE (w.wake_at IS NULL OR w.wake_at < now() - interval '1 minute')
+         -- A hint for later is no hint for what is due now.
+         WHERE (w.wake_at IS NULL OR w.wake_at < now() - interval '1 minute' OR w.wake_at > now() + interval '1 second')
            AND (w.id IN (SELECT m.account_id FROM orchestrator.messages m
                           WHERE m.status IN ('claimed', 'sending') AND m.claimed_until <= now())
                 OR w.id IN (SELECT m.account_id FROM orchestrator.messages m
                              WHERE m.status = 'unknown' AND m.look_at <= now())
-                OR w.status = 'active' AND (w.resume_at IS NULL OR w.resume_at <= now())
+                OR w.status = 'active' AND coalesce(greatest(w.resume_at, w.limited_until), now()) <= now()
                    AND w.id IN (SELECT m.account_id FROM orchestrator.messages m
                                  WHERE m.status = 'queued' AND m.not_before <= now())
                    AND NOT EXISTS (SELECT FROM orchestrator.messages h
                                     WHERE h.account_id = w.id AND h.status IN ('claimed', 'sending') AND h.claimed_until > now()))
-         ORDER BY w.id LIMIT most FOR UPDATE SKIP LOCKED)
+         ORDER BY w.wake_at NULLS FIRST, w.id LIMIT most FOR UPDATE SKIP LOCKED)
     RETURNING a.id
 $$;
 
@@ -607,9 +652,9 @@ BEGIN
        SET status = wanted.status, paused_reason = wanted.paused_reason, compliance_floor = wanted.compliance_floor,
            limits = wanted.limits, updated_at = now(),
            -- Who lets it go on again has looked at what stopped it.
-           failures = CASE WHEN was.status = 'paused' THEN 0 ELSE a.failures END,
            refusals = CASE WHEN was.status = 'paused' THEN 0 ELSE a.refusals END,
-           resume_at = CASE WHEN was.status = 'paused' THEN NULL ELSE a.resume_at END
+           -- The limiter is asked anew.
+           limited_until = CASE WHEN wanted.limits IS DISTINCT FROM was.limits THEN NULL ELSE a.limited_until END
      WHERE a.id = of_account
     RETURNING * INTO account;
     INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, request_id)
@@ -631,7 +676,7 @@ CREATE FUNCTION orchestrator.message_projection(of_message text) RETURNS jsonb
         'thread', (SELECT jsonb_build_object(
                               'version', sum(t.version), 'messages', count(*), 'sent', count(*) FILTER (WHERE t.status = 'sent'),
                               'lastMessageId', (array_agg(t.id ORDER BY t.created_at DESC, t.id DESC))[1],
-                              'lastStatus', (array_agg(t.status ORDER BY t.created_at DESC, t.id DESC))[1],
+                              'lastStatus', (array_agg(CASE t.status WHEN 'claimed' THEN 'queued' ELSE t.status END ORDER BY t.created_at DESC, t.id DESC))[1],
                               'lastMessageAt', max(t.created_at),
                               'lastSentAt', max(t.settled_at) FILTER (WHERE t.status = 'sent'))
                      FROM orchestrator.messages t WHERE t.account_id = m.account_id AND t.recipient_id = m.recipient_id),
@@ -641,19 +686,20 @@ CREATE FUNCTION orchestrator.message_projection(of_message text) RETURNS jsonb
                                 WHERE d.account_id = m.account_id AND d.created_at >= s.day::timestamp AT TIME ZONE 'UTC'
                                   AND d.created_at < (s.day + 1)::timestamp AT TIME ZONE 'UTC'),
                            'byStatus', jsonb_object_agg(s.status, s.n))
-                  FROM (SELECT (m.created_at AT TIME ZONE 'UTC')::date AS day, d.status, count(*) AS n, sum(d.version) AS version
+                  FROM (SELECT (m.created_at AT TIME ZONE 'UTC')::date AS day,
+                               CASE d.status WHEN 'claimed' THEN 'queued' ELSE d.status END AS status, count(*) AS n, sum(d.version) AS version
                           FROM orchestrator.messages d
                          WHERE d.account_id = m.account_id
                            AND d.created_at >= date_trunc('day', m.created_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
                            AND d.created_at < (date_trunc('day', m.created_at AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
-                         GROUP BY d.status) s
+                         GROUP BY 2) s
                  GROUP BY s.day))
       FROM orchestrator.messages m WHERE m.id = of_message
 $$;
 
 -- Has a dead letter tried anew: a message with fresh retries, a hint by another one.
 -- outcome: `done`, `same` (it was redriven before), `unknown`, or `too_late`: its message is not given up any more.
-CREATE FUNCTION orchestrator.redrive(of_letter text, actor text, why text, retries smallint, request text, OUT outcome text,
+CREATE FUNCTION orchestrator.redrive(of_letter text, actor text, why text, retries smallint, step_ms bigint, request text, OUT outcome text,
                                      OUT account text, OUT wake_ms bigint)
     LANGUAGE plpgsql AS $$
 DECLARE
@@ -665,7 +711,7 @@ BEGIN
     IF outcome IS NOT NULL THEN RETURN; END IF;
     IF letter.kind = 'message' THEN
         SELECT d.outcome, d.wake_ms INTO outcome, wake_ms
-          FROM orchestrator.decide_message(letter.message_id, 'redrive', NULL, actor, NULL, NULL, why, retries, request) d;
+          FROM orchestrator.decide_message(letter.message_id, 'redrive', NULL, actor, NULL, NULL, why, retries, step_ms, request) d;
         IF outcome NOT IN ('done', 'same') THEN RETURN; END IF;
     ELSE
         PERFORM FROM orchestrator.accounts a WHERE a.id = letter.account_id FOR UPDATE;
@@ -686,7 +732,11 @@ CREATE FUNCTION orchestrator.open_workflow(workflow jsonb, attempt jsonb, lease_
 DECLARE
     owned text[];
 BEGIN
-    IF (workflow -> 'intent' ->> 'sendToOnlyFans')::boolean THEN
+    IF (workflow -> 'intent' ->> 'sendToOnlyFans')::boolean
+       -- What was asked for before is answered as before.
+       AND NOT EXISTS (SELECT FROM orchestrator.workflows w
+                        WHERE w.user_id = workflow ->> 'user_id' AND w.idempotency_key = workflow ->> 'idempotency_key'
+                          AND w.id <> workflow ->> 'id') THEN
         account := workflow -> 'intent' -> 'onlyFansContext' ->> 'accountId';
         IF account IS NULL THEN
             SELECT array_agg(a.id) INTO owned FROM orchestrator.accounts a WHERE a.user_id = workflow ->> 'user_id';

@@ -14,7 +14,8 @@ CREATE INDEX messages_open ON orchestrator.messages (account_id, status, priorit
     WHERE status IN ('awaiting_approval', 'queued', 'claimed', 'sending', 'unknown');
 
 -- Makes an account or changes it (`set_account`), and keeps whose session it has where it is given one.
--- outcome: as of `set_account`, or `taken`: another account is of that user of the platform, and nothing was changed.
+-- outcome: as of `set_account`; `taken`: another account is of that user of the platform; `another`: the account is of another user
+-- of the platform, whose limits and conversations it has. Of both nothing is changed.
 CREATE FUNCTION orchestrator.keep_account(of_account text, owner text, change jsonb, platform_user text, actor text, request text,
                                           OUT outcome text, OUT account orchestrator.accounts, OUT wake_ms bigint)
     LANGUAGE plpgsql AS $$
@@ -25,6 +26,9 @@ BEGIN
     outcome := kept.outcome;
     account := kept.account;
     wake_ms := kept.wake_ms;
+    IF outcome <> 'foreign' AND (kept.account).platform_user_id <> platform_user THEN
+        RAISE EXCEPTION USING ERRCODE = 'HZ001';
+    END IF;
     IF platform_user IS NOT NULL AND outcome <> 'foreign' THEN
         UPDATE orchestrator.accounts a SET platform_user_id = platform_user, updated_at = now()
          WHERE a.id = of_account
@@ -36,6 +40,10 @@ BEGIN
 EXCEPTION WHEN unique_violation THEN
     -- Whatever was done since BEGIN is taken back.
     outcome := 'taken';
+    account := NULL;
+    wake_ms := NULL;
+WHEN SQLSTATE 'HZ001' THEN
+    outcome := 'another';
     account := NULL;
     wake_ms := NULL;
 END $$;

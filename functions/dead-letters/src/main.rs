@@ -27,12 +27,12 @@ async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let hints = Hints::from_env(&env, Aws::new(&env, &tls).sqs());
-    let retries = Rules::from_env(&env).retries;
+    let rules = Rules::from_env(&env);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
     let built = config::sessions(&env).zip(limit).zip(database);
     let app = env.finish(built.map(|((sessions, limit), database)| App {
-        letters: DeadLetters::new(Arc::clone(&database), retries),
+        letters: DeadLetters::new(Arc::clone(&database), rules),
         sessions,
         limit,
         database,

@@ -1,6 +1,8 @@
 //! Queue `huntaze-rate-limiter-queue`: sends what is due of the account that a hint names.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::queue::{self, Consumer, Message, Undone};
@@ -17,6 +19,14 @@ use huntaze_messaging::tell::Teller;
 use huntaze_postgres::Database;
 use huntaze_redis::Redis;
 use huntaze_sqs::Notifications;
+use tokio::time::Instant;
+
+/// What a message must leave of an invocation, whose time-out is 60 s in the template: it would never be begun.
+const LONGEST_MESSAGE: Duration = Duration::from_secs(50);
+/// What is shown of one message is written in less.
+const PROJECTION: Duration = Duration::from_secs(6);
+/// Before a hint comes again that a store did not answer for: long enough for a failover before its receives are used up.
+const STORE_REST: Duration = Duration::from_secs(60);
 
 struct App {
     sender: Sender,
@@ -30,11 +40,16 @@ impl Consumer for App {
         let served = self.sender.serve(&account, message.deadline, &mut tally).await;
         let Tally { sent, failed, unknown, retried, throttled, touched } = tally;
         metrics::messages(&message.origin(), &metrics::Messages { sent, failed, unknown, retried, throttled });
-        for message in &touched {
-            self.shown.project(&self.sender.outbox, message).await;
+        // Each once, and as far as there is time: the sweep completes it.
+        let touched: BTreeSet<_> = touched.into_iter().collect();
+        for id in touched {
+            if Instant::now() + PROJECTION > message.deadline {
+                break;
+            }
+            self.shown.project(&self.sender.outbox, &id).await;
         }
         // What was begun is settled or comes free with its lease, so the hint may come again.
-        served.map_err(|error| Undone::Retry { after: None, cause: error.into() })
+        served.map_err(|error| Undone::Retry { after: Some(STORE_REST), cause: error.into() })
     }
 }
 
@@ -54,10 +69,26 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let built = database.zip(limiter).zip(sessions).zip(platform);
     let app = env.finish(built.map(|(((database, limiter), sessions), platform)| {
         let (hold, lease_margin) = (Sender::hold_from_env(&env, &platform), Sender::lease_margin_from_env(&env));
+        if hold + lease_margin > LONGEST_MESSAGE {
+            let fault = format!("with the margins of hold and lease a message takes longer than {LONGEST_MESSAGE:?}");
+            env.fault("ONLYFANS_TIMEOUT_MS", fault);
+        }
         let outbox = Outbox::new(Arc::clone(&database), rules);
         let clock = scheduled::now;
         App {
-            sender: Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock, hold, lease_margin },
+            sender: Sender {
+                outbox,
+                database,
+                limiter,
+                sessions,
+                platform,
+                hints,
+                dead,
+                teller,
+                clock,
+                hold,
+                lease_margin,
+            },
             shown,
         }
     }))?;

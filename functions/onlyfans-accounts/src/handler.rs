@@ -76,6 +76,10 @@ impl App {
         let (mut account, created, wake) = match kept.map_err(|e| Problem::internal(&e))? {
             Kept::Done { account, created, wake } => (account, created, wake),
             Kept::Foreign => return Err(foreign()),
+            Kept::Another => {
+                let detail = "the session is of another user of the platform than the account; nothing was changed";
+                return Err(Problem::new(ErrorCode::Conflict, detail));
+            }
             Kept::Taken => {
                 let detail = "another account has a session of the same user of the platform; nothing was changed";
                 return Err(Problem::new(ErrorCode::Conflict, detail));

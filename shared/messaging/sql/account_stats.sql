@@ -1,6 +1,6 @@
 -- What waits of a user's accounts, at most so many of them.
 -- $1 the user; $2 how many accounts
-SELECT a.id, a.status, a.limits, a.paused_reason, a.resume_at, q.queue, q.oldest, q.next_due
+SELECT a.id, a.status, a.limits, a.paused_reason, greatest(a.resume_at, a.limited_until) AS resume_at, q.queue, q.oldest, q.next_due
   FROM (SELECT * FROM orchestrator.accounts WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2) a,
        LATERAL (
         SELECT coalesce(jsonb_agg(jsonb_build_object('status', n.status, 'priority', n.priority, 'messages', n.messages)), '[]') AS queue,

@@ -9,7 +9,7 @@ WITH wanted AS (SELECT * FROM orchestrator.messages WHERE id = $1),
          UNION ALL
         SELECT q.status, q.recipient_id, q.message_type FROM orchestrator.messages q, wanted m
          WHERE q.account_id = m.account_id AND q.status IN ('claimed', 'sending') AND q.id <> m.id)
-SELECT a.status AS account_status, a.limits, a.resume_at, n.*
+SELECT a.status AS account_status, a.limits, greatest(a.resume_at, a.limited_until) AS resume_at, n.*
   FROM wanted m
   JOIN orchestrator.accounts a ON a.id = m.account_id,
        LATERAL (SELECT count(*) AS position,

@@ -264,6 +264,8 @@ pub enum Kept {
     Foreign,
     /// Another account is of that user of the platform.
     Taken,
+    /// The account is of another user of the platform: what was sent and limited under it is not that one's.
+    Another,
 }
 
 /// Why accounts cannot be read or kept.
@@ -349,6 +351,7 @@ pub async fn keep(
         }
         "foreign" => Ok(Kept::Foreign),
         "taken" => Ok(Kept::Taken),
+        "another" => Ok(Kept::Another),
         _ => Err(AccountError::Row),
     }
 }

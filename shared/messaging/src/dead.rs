@@ -13,14 +13,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
 
-use crate::outbox::{Message, Wake};
+use crate::outbox::{Message, Rules, Wake, millis};
 
 /// What is kept of a body, in characters.
 const MAX_BODY: usize = 2_000;
 const KEEP: &str = "INSERT INTO orchestrator.dead_letters (id, kind, account_id, message_id, reason, body)
     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
 const LIST: &str = include_str!("../sql/dead_letters.sql");
-const REDRIVE: &str = "SELECT outcome, account, wake_ms FROM orchestrator.redrive($1, $2, $3, $4, $5)";
+const REDRIVE: &str = "SELECT outcome, account, wake_ms FROM orchestrator.redrive($1, $2, $3, $4, $5, $6)";
 
 /// A letter as it is on the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,14 +110,14 @@ pub enum Redriven {
 #[derive(Clone)]
 pub struct DeadLetters {
     database: Arc<Database>,
-    retries: i16,
+    rules: Arc<Rules>,
 }
 
 impl DeadLetters {
-    /// Those of a database; `retries`: of a message that is tried anew.
+    /// Those of a database.
     #[must_use]
-    pub fn new(database: Arc<Database>, retries: i16) -> Self {
-        Self { database, retries }
+    pub fn new(database: Arc<Database>, rules: Rules) -> Self {
+        Self { database, rules: Arc::new(rules) }
     }
 
     /// Keeps a letter. Kept twice, it is one.
@@ -169,11 +169,13 @@ impl DeadLetters {
         reason: Option<&str>,
         request_id: &str,
     ) -> Result<Redriven, DatabaseError> {
+        let step = millis(self.rules.priority_step);
         let params = [
             (&id as _, Type::TEXT),
             (&actor.as_str() as _, Type::TEXT),
             (&reason as _, Type::TEXT),
-            (&self.retries as _, Type::INT2),
+            (&self.rules.retries as _, Type::INT2),
+            (&step as _, Type::INT8),
             (&request_id as _, Type::TEXT),
         ];
         let rows = self.database.query(REDRIVE, &params).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::outbox::Message;
-use crate::platform::SendEnd;
+use crate::platform::{Reason, SendEnd};
 
 /// The first retry waits at most so long, and each further one at most twice as long as the one before.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
@@ -78,7 +78,8 @@ pub fn of(end: &SendEnd, message: &Message, random: u64) -> Ending {
             account_wait: None,
             counted: true,
             refreshed: false,
-            unwell: true,
+            // That the time was up before anything was asked is our own slowness.
+            unwell: *reason != Reason::NoTime,
         },
         SendEnd::Paced { retry_after } => Ending::Retry {
             reason: "the platform lets no more through for now".to_owned(),
@@ -138,7 +139,8 @@ impl Ending {
             }),
             Self::Failed { reason, http_status, forbidden, pause } => json!({
                 "outcome": "failed", "reason": reason, "http_status": http_status, "forbidden": forbidden, "pause": pause,
-                "health": (!forbidden).then_some("well"),
+                // Without a status nobody was asked.
+                "health": (!forbidden && http_status.is_some()).then_some("well"),
             }),
             Self::Unknown { reason, http_status, look } => json!({
                 "outcome": "unknown", "reason": reason, "http_status": http_status, "look_ms": millis(*look),

@@ -21,14 +21,15 @@ const ACCEPT: &str =
     "SELECT outcome, to_jsonb(accepted) AS message, wake_ms FROM orchestrator.accept_message($1, $2, $3, $4, $5, $6)";
 const CLAIM: &str =
     "SELECT outcome, to_jsonb(claimed) AS message, limits, wake_ms FROM orchestrator.claim_message($1, $2, $3)";
-const BEGIN: &str = "SELECT orchestrator.begin_sending($1, $2, $3, $4, $5, $6) AS outcome";
+const BEGIN: &str = "SELECT orchestrator.begin_sending($1, $2, $3, $4, $5, $6, $7) AS outcome";
 const RELEASE: &str = "SELECT orchestrator.release_message($1, $2, $3, $4, $5) AS wake_ms";
 const SETTLE: &str =
     "SELECT settled, status, dead, paused, wake_ms FROM orchestrator.settle_message($1, $2, $3, $4, $5, $6, $7)";
 const CLAIM_LOOK: &str = "SELECT to_jsonb(wanted) AS message, began_at, known FROM orchestrator.claim_look($1, $2)";
-const SETTLE_LOOK: &str = "SELECT status, undecided, wake_ms FROM orchestrator.settle_look($1, $2, $3, $4, $5, $6, $7)";
+const SETTLE_LOOK: &str =
+    "SELECT status, undecided, wake_ms FROM orchestrator.settle_look($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const DECIDE: &str = "SELECT outcome, to_jsonb(decided) AS message, wake_ms
-    FROM orchestrator.decide_message($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    FROM orchestrator.decide_message($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const OVERDUE: &str = "SELECT wake_overdue AS account FROM orchestrator.wake_overdue($1)";
 const PROJECTION: &str = "SELECT orchestrator.message_projection($1) AS truth";
 const PROJECTED: &str = "UPDATE orchestrator.messages SET projected = $2 WHERE id = $1 AND projected < $2";
@@ -233,14 +234,14 @@ impl Rules {
         let seconds = |name: &str, default: u64| Duration::from_secs(env.parsed(name, default).min(7 * 86_400));
         Self {
             approval: HumanApproval::from_env(env),
-            priority_step: seconds("MESSAGE_PRIORITY_STEP_SECONDS", 3_600),
+            priority_step: seconds("MESSAGE_PRIORITY_STEP_SECONDS", 14_400),
             alike: seconds("MESSAGE_DUPLICATE_SECONDS", 600),
             most_waiting: count("MESSAGE_QUEUE_LIMIT", 1_000, 1..=100_000),
             retries: i16::try_from(count("MESSAGE_RETRIES", 3, 0..=20)).unwrap_or(3),
             breaker: (count("ONLYFANS_BREAKER_FAILURES", 5, 1..=1_000), env.millis("ONLYFANS_BREAKER_OPEN_MS", 30_000)),
             most_refusals: count("ONLYFANS_MOST_REFUSALS", 3, 1..=1_000),
             most_looks: (3, 30),
-            look_every: env.millis("MESSAGE_LOOK_EVERY_MS", 40_000),
+            look_every: env.millis("MESSAGE_LOOK_EVERY_MS", 60_000),
         }
     }
 }
@@ -491,7 +492,7 @@ impl Outbox {
     }
 
     /// Writes an attempt down, the last step before its bytes leave. `hold`: how long it may take to reach the fan; `generations`:
-    /// of the limiter's logs that granted it.
+    /// of the limiter's logs that granted it; `denied`: the layers that would not have, while the limiter only watches.
     ///
     /// # Errors
     /// [`OutboxError`]; then nothing may be sent, and the lease decides.
@@ -501,6 +502,7 @@ impl Outbox {
         generations: &Value,
         hold: Duration,
         lease: Duration,
+        denied: &[String],
     ) -> Result<Begun, OutboxError> {
         let (attempt, hold, lease) = (message.attempts + 1, millis(hold), millis(lease));
         let params = [
@@ -510,6 +512,7 @@ impl Outbox {
             (generations as _, Type::JSONB),
             (&hold as _, Type::INT8),
             (&lease as _, Type::INT8),
+            (&denied as _, Type::TEXT_ARRAY),
         ];
         let rows = self.database.query(BEGIN, &params).await?;
         match rows.first().ok_or(OutboxError::Row)?.get("outcome") {
@@ -588,6 +591,8 @@ impl Outbox {
         let params = [
             (&message.id.as_str() as _, Type::TEXT),
             (&message.fence as _, Type::INT8),
+            (&message.looks as _, Type::INT2),
+            (&message.blind_looks as _, Type::INT2),
             (&seen as _, Type::TEXT),
             (&blind as _, Type::BOOL),
             (&every as _, Type::INT8),
@@ -616,7 +621,7 @@ impl Outbox {
             },
             None => None,
         };
-        let owner = by.owner.map(UserId::as_str);
+        let (owner, step) = (by.owner.map(UserId::as_str), millis(self.rules.priority_step));
         let params = [
             (&id.as_str() as _, Type::TEXT),
             (&decision.as_str() as _, Type::TEXT),
@@ -626,6 +631,7 @@ impl Outbox {
             (&hash as _, Type::BYTEA),
             (&by.reason as _, Type::TEXT),
             (&self.rules.retries as _, Type::INT2),
+            (&step as _, Type::INT8),
             (&by.request_id as _, Type::TEXT),
         ];
         let rows = self.database.query(DECIDE, &params).await?;
@@ -748,6 +754,7 @@ pub(crate) fn wake(row: &Row) -> Wake {
     millis.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
 }
 
-fn millis(duration: Duration) -> i64 {
+/// The whole milliseconds of a duration, for PostgreSQL.
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

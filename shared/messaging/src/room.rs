@@ -62,8 +62,13 @@ impl Room {
             Mode::Monitor => "monitor",
         };
         let Some(verdict) = &self.verdict else {
+            // Taken as not used, as for what is expected of a message; and said to be so.
             let layers = self.bounds.iter().map(|bound| json!({"name": bound.layer.name, "limit": bound.limit}));
-            return json!({"unknown": true, "mode": mode, "layers": layers.collect::<Vec<_>>()});
+            let own = self.bounds.iter().filter(|bound| bound.layer.of != Of::Everyone);
+            return json!({
+                "unknown": true, "mode": mode, "layers": layers.collect::<Vec<_>>(), "throttled": false,
+                "remaining": own.map(|bound| bound.limit).min(), "resetTime": now,
+            });
         };
         let layers = verdict.layers.iter().map(|layer| {
             json!({

@@ -183,19 +183,22 @@ impl Sender {
         for _ in 0..ROUNDS {
             // The permit counts from its grant, which is later than this: what ends by then ends within it.
             let until = Instant::now() + self.hold;
-            let generations = match self.limiter.acquire(&self.database, &permit, self.hold, &refused).await {
+            let (generations, watched) = match self.limiter.acquire(&self.database, &permit, self.hold, &refused).await
+            {
                 Acquired::Granted { verdict, generations } => {
                     // While the limiter only watches it lets through what it would deny, and that is counted.
                     tally.throttled += u64::from(verdict.throttled());
-                    generations
+                    (generations, names(&verdict))
                 }
-                Acquired::Denied { verdict, retry_after, whole_account } => {
+                Acquired::Denied { verdict, .. } => {
                     tally.throttled += 1;
-                    return self.outbox.release(message, &denied(&verdict, retry_after, whole_account)).await;
+                    return self.outbox.release(message, &denied(&verdict)).await;
                 }
                 Acquired::Unknown(_) => return self.rest(message).await,
             };
-            match self.outbox.begin(message, &generations.to_json(), self.hold, self.one_message()).await? {
+            let begun =
+                self.outbox.begin(message, &generations.to_json(), self.hold, self.one_message(), &watched).await?;
+            match begun {
                 Begun::Sending => return self.call(message, session, &permit, until, tally).await,
                 Begun::Forgotten => refused = generations,
                 Begun::Paused => return self.outbox.release(message, &Wait::default()).await,
@@ -312,11 +315,18 @@ enum Step {
     Done(Wake),
 }
 
-/// Who waits for how long: all of the account where its other messages would be denied too.
-fn denied(verdict: &Verdict, retry_after: Duration, whole_account: bool) -> Wait {
-    let layers = verdict.denied().map(|layer| layer.layer.name.to_owned()).collect();
-    let (message, account) = if whole_account { (None, Some(retry_after)) } else { (Some(retry_after), None) };
-    Wait { message, account, denied: layers }
+/// Who waits for how long: the account only for the layers that its other messages would meet too. A fan who has enough for today
+/// holds up no other.
+fn denied(verdict: &Verdict) -> Wait {
+    let wait = |of_account: bool| {
+        let layers = verdict.denied().filter(|layer| layer.layer.of.holds_up_the_account() == of_account);
+        layers.map(|layer| layer.reset).max()
+    };
+    Wait { message: wait(false), account: wait(true), denied: names(verdict) }
+}
+
+fn names(verdict: &Verdict) -> Vec<String> {
+    verdict.denied().map(|layer| layer.layer.name.to_owned()).collect()
 }
 
 fn count(settled: &Settled, tally: &mut Tally) {

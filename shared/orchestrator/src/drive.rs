@@ -35,7 +35,7 @@ use crate::route::{Offer, Route, RouteError};
 use crate::run::{Orchestrator, Request, RunError};
 use crate::status::booked_summary;
 use crate::store::{self, Advanced, AttemptEnd, Outgoing, StoreError};
-use crate::workflow::{DecisionRecord, Fallback, State, WorkflowError, WorkflowStatus};
+use crate::workflow::{DecisionRecord, Fallback, ProviderState, State, WorkflowError, WorkflowStatus};
 
 /// One call that ended, as it is booked.
 #[derive(Debug, Clone)]
@@ -375,6 +375,9 @@ impl<'a> Run<'a> {
                     Ok(_) => json!({"messageId": id, "accountId": account}),
                     Err(reason) => json!({"status": "failed", "accountId": account, "error": reason}),
                 };
+                if sent.is_err() {
+                    self.state.provider_states.only_fans = ProviderState::Failed;
+                }
                 self.outgoing = sent.ok().map(|text| self.outgoing(&id, account, &text));
             }
             self.state.result = Some(result);

@@ -7,7 +7,7 @@ use huntaze_costs::budget::Refusal;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_costs::price::Catalogue;
 use huntaze_domain::ids::{AccountId, IdempotencyKey, UserId, WorkflowId};
-use huntaze_domain::intent::ParsedRequest;
+use huntaze_domain::intent::{MessageType, ParsedRequest};
 use huntaze_domain::trace::Trace;
 use huntaze_messaging::account::overrides;
 use huntaze_messaging::limiter::{Limiter, Subject};
@@ -195,7 +195,7 @@ impl Orchestrator {
             account: &account.id,
             user: &request.owner,
             recipient: intent.recipient_id.as_deref(),
-            kind: intent.only_fans_context.as_ref().map(|context| context.message_type),
+            kind: Some(intent.only_fans_context.as_ref().map_or(MessageType::Custom, |context| context.message_type)),
             overrides: &overrides,
         };
         Some(Room::of(limiter, &subject).await.to_json(request.now))

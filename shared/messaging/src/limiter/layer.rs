@@ -28,7 +28,7 @@ impl Of {
     }
 
     /// Whether a message that is denied by it keeps the account's other messages from being sent too.
-    pub(super) fn holds_up_the_account(self) -> bool {
+    pub(crate) fn holds_up_the_account(self) -> bool {
         matches!(self, Self::Account | Self::User | Self::Everyone)
     }
 }

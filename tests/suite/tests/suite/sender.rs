@@ -84,7 +84,7 @@ async fn waiting_is_worth_priority_so_that_nothing_is_starved() -> Result<()> {
     let mut old = note(ACCOUNT, "fan-1", "low and old");
     old["priority"] = json!("low");
     let old = accept(&messages, &old).await?;
-    let hours = "UPDATE orchestrator.messages SET rank_at = rank_at - interval '3 hours 1 second' WHERE id = $1";
+    let hours = "UPDATE orchestrator.messages SET rank_at = rank_at - interval '12 hours 1 second' WHERE id = $1";
     app.stores.execute(hours, &[&old]).await?;
     let mut new = note(ACCOUNT, "fan-2", "critical and new");
     new["priority"] = json!("critical");
@@ -317,5 +317,73 @@ async fn no_text_fan_or_session_is_in_the_log() -> Result<()> {
             assert!(!log.contains(secret), "{secret}: {log}");
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_type_that_has_enough_for_today_holds_up_nothing_else() -> Result<()> {
+    let app = App::start().await?;
+    let app = [("PROMOTIONAL_PER_DAY", "2"), ("ACCOUNT_PER_MINUTE", "2"), ("GLOBAL_PER_SECOND", "100")]
+        .iter()
+        .fold(app, |app, (name, limit)| app.set(&format!("RATE_LIMIT_{name}"), *limit));
+    let (app, messages, sender) = start(app).await?;
+    let mut promotions = Vec::new();
+    for number in 0..5 {
+        let mut body = note(ACCOUNT, &format!("fan-{number}"), "an offer");
+        body["messageType"] = json!("promotional");
+        promotions.push(accept(&messages, &body).await?);
+    }
+    hinted(&sender, ACCOUNT).await?;
+    assert_eq!(app.world.fan_messages().len(), 2);
+    // The account's own limit is full for a minute, the type's for a day.
+    let account = "SELECT limited_until BETWEEN now() AND now() + interval '2 minutes' AS soon, resume_at FROM orchestrator.accounts";
+    assert_eq!(app.stores.row(account, &[]).await?, json!({"soon": true, "resume_at": null}));
+    let later = "SELECT count(*) AS n FROM orchestrator.messages WHERE status = 'queued' AND not_before > now() + interval '20 hours'";
+    assert_eq!(app.stores.row(later, &[]).await?["n"], 3, "all of the type wait with the one that was denied");
+    let denied = app.stores.rows("SELECT layer, denials FROM orchestrator.limiter_denials ORDER BY layer", &[]).await?;
+    assert_eq!(denied, [json!({"layer": "account_minute", "denials": 1}), json!({"layer": "promotional_day", "denials": 1})]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_that_dies_with_a_message_is_taken_over_behind_a_later_hint() -> Result<()> {
+    let (app, messages, _) = start(App::start().await?.set("MESSAGE_SWEEP_GRACE_MS", "1")).await?;
+    let id = accept(&messages, &note(ACCOUNT, "fan-1", "hello")).await?;
+    let died = "UPDATE orchestrator.messages SET status = 'claimed', fence = 1, claimed_until = now() WHERE id = $1";
+    app.stores.execute(died, &[&id]).await?;
+    app.stores.execute("UPDATE orchestrator.accounts SET wake_at = now() + interval '10 minutes'", &[]).await?;
+    let swept = app.function("message-sweeper")?.invoke(&json!({}), std::time::Duration::from_secs(30)).await?;
+    assert_eq!(swept["woken"], 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_the_limiter_only_watches_what_it_would_have_denied_is_counted() -> Result<()> {
+    let app = App::start().await?.set("RATE_LIMIT_MODE", "monitor").set("RATE_LIMIT_ACCOUNT_PER_MINUTE", "1");
+    let (app, messages, sender) = start(app.set("RATE_LIMIT_GLOBAL_PER_SECOND", "100")).await?;
+    for fan in ["fan-1", "fan-2"] {
+        accept(&messages, &note(ACCOUNT, fan, "hello")).await?;
+    }
+    hinted(&sender, ACCOUNT).await?;
+    assert_eq!(app.world.fan_messages().len(), 2);
+    let denied = app.stores.row("SELECT layer, denials FROM orchestrator.limiter_denials", &[]).await?;
+    assert_eq!(denied, json!({"layer": "account_minute", "denials": 1}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn that_it_was_sent_counts_whatever_was_decided_meanwhile() -> Result<()> {
+    let (app, messages, sender) = start(App::start().await?).await?;
+    app.world.fault(Fault::Hang.after_accepting().on(Provider::OnlyFans));
+    let id = accept(&messages, &note(ACCOUNT, "fan-1", "hello")).await?;
+    hinted(&sender, ACCOUNT).await?;
+    app.stores.execute("UPDATE orchestrator.messages SET look_at = NULL WHERE id = $1", &[&id]).await?;
+    let again = user(Request::post(&format!("{MESSAGES}/resend")), "ana").json(&json!({"messageId": id}));
+    assert_eq!(messages.http(again).await?.status, 200);
+    // The worker that everybody had given up settles after all.
+    let late = r#"SELECT settled, status FROM orchestrator.settle_message($1, 1, 1::smallint, '{"outcome": "sent", "platform_id": "7"}', 5, 1, 3)"#;
+    assert_eq!(app.stores.row(late, &[&id]).await?, json!({"settled": true, "status": "sent"}));
+    hinted(&sender, ACCOUNT).await?;
+    assert_eq!(app.world.fan_messages().len(), 1);
     Ok(())
 }
