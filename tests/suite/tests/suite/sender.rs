@@ -43,7 +43,7 @@ async fn status(app: &App, id: &str) -> Result<String> {
 async fn time_passes(app: &App) -> Result<()> {
     let due = "UPDATE orchestrator.messages SET not_before = least(not_before, now()), look_at = least(look_at, now())";
     app.stores.execute(due, &[]).await?;
-    app.stores.execute("UPDATE orchestrator.accounts SET resume_at = NULL", &[]).await?;
+    app.stores.execute("UPDATE orchestrator.accounts SET resume_at = NULL, limited_until = NULL", &[]).await?;
     Ok(())
 }
 
@@ -107,7 +107,7 @@ async fn the_11th_of_a_minute_waits_and_its_time_is_on_the_queue() -> Result<()>
     let account = app
         .stores
         .row(
-            "SELECT resume_at > now() + interval '30 seconds' AS later, wake_at >= resume_at AS woken
+            "SELECT limited_until > now() + interval '30 seconds' AS later, wake_at >= limited_until AS woken
         FROM orchestrator.accounts",
             &[],
         )
@@ -341,7 +341,10 @@ async fn a_type_that_has_enough_for_today_holds_up_nothing_else() -> Result<()> 
     let later = "SELECT count(*) AS n FROM orchestrator.messages WHERE status = 'queued' AND not_before > now() + interval '20 hours'";
     assert_eq!(app.stores.row(later, &[]).await?["n"], 3, "all of the type wait with the one that was denied");
     let denied = app.stores.rows("SELECT layer, denials FROM orchestrator.limiter_denials ORDER BY layer", &[]).await?;
-    assert_eq!(denied, [json!({"layer": "account_minute", "denials": 1}), json!({"layer": "promotional_day", "denials": 1})]);
+    assert_eq!(
+        denied,
+        [json!({"layer": "account_minute", "denials": 1}), json!({"layer": "promotional_day", "denials": 1})]
+    );
     Ok(())
 }
 

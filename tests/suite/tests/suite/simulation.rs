@@ -197,7 +197,7 @@ impl Seed<'_> {
             "UPDATE orchestrator.messages SET not_before = least(not_before, now()), look_at = least(look_at, now())
             WHERE account_id = ANY ($1) AND (status = 'queued' AND not_before > now() OR look_at > now())";
         stores.execute(due, &[&accounts]).await?;
-        let free = "UPDATE orchestrator.accounts SET resume_at = NULL, failures = 0, status = 'active', refusals = 0
+        let free = "UPDATE orchestrator.accounts SET resume_at = NULL, limited_until = NULL, failures = 0, status = 'active', refusals = 0
             WHERE id = ANY ($1)";
         stores.execute(free, &[&accounts]).await?;
         if dice.roll(3) == 0 {
