@@ -122,10 +122,10 @@ class Messages(unittest.TestCase):
         _mix(seed=5, hangAfter=0.05, hangBefore=0.01, refuse=0.05, slow=0.8, slowMs=100)
         _each(lambda account: account.change(status="active"), accounts)
 
-        killed = []
-        while len(killed) < _KILLS:
-            self.await_arrivals(accounts, 36 * len(killed) + 1)
-            killed += filter(None, [workers.kill(_SENDER)])
+        killed = 0
+        for kill in range(_KILLS):
+            self.await_arrivals(accounts, 24 * kill + 1)
+            killed += self.await_(lambda: workers.kill(_SENDER), "a process of the sender")
         shown = self.ends(accounts)
         ended = time.monotonic()
 
@@ -148,7 +148,7 @@ class Messages(unittest.TestCase):
         interrupted = _interrupted(self.name)
         self.assertGreaterEqual(interrupted, _KILLS)
         print(f"\n500 messages of 20 accounts: {dict(states)}; {len(arrivals)} at their fans, none twice", flush=True)
-        print(f"killed ten times: {sum(killed)} processes, with {interrupted} messages on their way", flush=True)
+        print(f"killed ten times: {killed} processes, with {interrupted} messages on their way", flush=True)
         print(f"queued in {queued - begun:.0f} s, at their ends {ended - queued:.0f} s later", flush=True)
 
     def test_nothing_is_sent_while_redis_stands_still_and_all_of_it_afterwards(self):
@@ -187,15 +187,16 @@ class Messages(unittest.TestCase):
         self.await_(lambda: len(_arrivals(accounts)) >= how_many, f"{how_many} messages at their fans")
 
     def await_(self, done, what: str):
-        """Meanwhile the sweeper looks for what is overdue, every second instead of every minute."""
+        """What it says once it is. Meanwhile the sweeper is sent every second instead of every minute."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not done():
+        while not (answer := done()):
             self.assertLess(time.monotonic(), deadline, f"no sign of {what}")
             if time.monotonic() > self.swept + 1:
                 self.swept = time.monotonic()
-                answer = self.functions.invoke(FunctionName=_SWEEPER, Payload="{}")
-                self.assertNotIn("FunctionError", answer)
+                swept = self.functions.invoke(FunctionName=_SWEEPER, Payload="{}")
+                self.assertNotIn("FunctionError", swept)
             time.sleep(0.2)
+        return answer
 
     def active(self, how_many: int, **change) -> list[Account]:
         accounts = [Account(f"{self.name}-user", f"{self.name}-{n}") for n in range(how_many)]
