@@ -57,7 +57,19 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         let outbox = Outbox::new(Arc::clone(&database), rules);
         let clock = scheduled::now;
         App {
-            sender: Sender { outbox, database, limiter, sessions, platform, hints, dead, teller, clock, hold, lease_margin },
+            sender: Sender {
+                outbox,
+                database,
+                limiter,
+                sessions,
+                platform,
+                hints,
+                dead,
+                teller,
+                clock,
+                hold,
+                lease_margin,
+            },
             shown,
         }
     }))?;
