@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 def kill(function: str, most: int) -> int:
-    """Ends so many of a function's processes with SIGKILL, all at once, or all where there are fewer; gives how many."""
+    """Ends so many of a function's processes with SIGKILL at once, or all if there are fewer; gives how many."""
     killed = 0
     with contextlib.ExitStack() as opened:
         found = list(_handles(function, opened))
