@@ -3,15 +3,17 @@
 import contextlib
 import os
 import pathlib
+import random
 import signal
 from collections.abc import Iterator
 
 
-def kill(function: str) -> int:
-    """Ends a function's processes with SIGKILL, all at once; gives how many there were."""
+def kill(function: str, most: int) -> int:
+    """Ends so many of a function's processes with SIGKILL at once, or all if there are fewer; gives how many."""
     killed = 0
     with contextlib.ExitStack() as opened:
-        for handle in list(_handles(function, opened)):
+        found = list(_handles(function, opened))
+        for handle in random.sample(found, min(most, len(found))):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
                 killed += 1
