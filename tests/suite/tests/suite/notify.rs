@@ -177,8 +177,13 @@ async fn a_channel_that_does_not_come_back_sends_its_message_to_the_dead_letter_
     let rejected = Some(vec!["m1".to_owned()]);
     assert_eq!(consume(&broken, &batch_of(&body, 10)).await?, rejected);
     assert_eq!(post.delivery("n1#slack").await?, ("exhausted".to_owned(), 10));
-    assert!(broken.logs().contains("tried for the last time: slack"), "{}", broken.logs());
-    assert!(broken.logs().contains("\"RecordsRejected\":1"), "{}", broken.logs());
+    // What a process has written is read a moment later.
+    let said = async || {
+        let logs = broken.logs().to_string();
+        ensure!(logs.contains("tried for the last time: slack") && logs.contains("\"RecordsRejected\":1"), "{logs}");
+        Ok(())
+    };
+    eventually(BOUND, said).await?;
     // On its way it is not tried, by whichever process, though the channel works by now.
     let mended = app.function("notifications")?;
     assert_eq!(consume(&mended, &batch_of(&body, 11)).await?, rejected);
