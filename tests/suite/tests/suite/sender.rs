@@ -133,7 +133,7 @@ async fn a_fan_who_has_enough_holds_up_no_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_redis_nothing_is_sent_and_afterwards_it_goes_on() -> Result<()> {
+async fn design_the_limiter_down_means_later_not_unlimited() -> Result<()> {
     let (app, messages, _) = start(App::start().await?).await?;
     let id = accept(&messages, &note(ACCOUNT, "fan-1", "hello")).await?;
     let blind =

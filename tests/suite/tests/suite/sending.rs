@@ -32,7 +32,7 @@ async fn messages(app: &App) -> Result<Vec<Value>> {
 }
 
 #[tokio::test]
-async fn what_a_machine_wrote_waits_for_a_person_where_the_account_is_strict() -> Result<()> {
+async fn design_what_a_person_must_approve_is_not_sent_before() -> Result<()> {
     let app = start().await?;
     let hybrid = app.function("campaigns-hybrid")?;
     let response = hybrid.http(campaign("ana", &body()).header("idempotency-key", "k1")).await?;
@@ -96,7 +96,7 @@ async fn of_a_campaign_the_platforms_own_message_is_sent() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_an_account_of_ones_own_nothing_is_kept_or_called() -> Result<()> {
+async fn design_sending_for_anothers_account_is_403_and_nothing_is_kept_or_called() -> Result<()> {
     let app = start().await?;
     let hybrid = app.function("campaigns-hybrid")?;
     let with = |account: &str| {
@@ -132,5 +132,8 @@ async fn a_text_that_cannot_be_sent_is_answered_and_not_sent() -> Result<()> {
     let response = app.function("campaigns-hybrid")?.http(campaign("ana", &body())).await?;
     assert_eq!((response.status, &response.body["data"]["onlyFans"]["status"]), (200, &json!("failed")));
     assert!(messages(&app).await?.is_empty());
+    let workflow = text(&response.body["data"]["workflowId"]);
+    let shown = app.function("campaigns-status")?.http(status_of("ana", workflow)).await?;
+    assert_eq!(shown.body["data"]["providerStates"]["onlyFans"], "failed");
     Ok(())
 }
