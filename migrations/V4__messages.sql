@@ -12,6 +12,8 @@ ALTER TABLE orchestrator.accounts
     ADD COLUMN status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused')),
     -- Why it is paused, or was last: a person's words, or one of ours.
     ADD COLUMN paused_reason text,
+    -- An administrator paused it: only an administrator lets it go on.
+    ADD COLUMN held boolean NOT NULL DEFAULT false,
     -- Limits in place of the configuration's, an object of their names.
     ADD COLUMN limits jsonb NOT NULL DEFAULT '{}',
     -- Nothing is sent before: the platform or the breaker said so, or a store was away.
@@ -575,6 +577,10 @@ BEGIN
         WHEN decision = 'resend' AND was.status = 'unknown' AND was.look_at IS NULL THEN 'done'
         WHEN decision = 'redrive' AND was.status = 'failed' AND was.dead_lettered THEN 'done'
         WHEN decision = 'cancel' AND was.status = 'cancelled' OR decision = 'reject' AND was.status = 'rejected' THEN 'same'
+        -- It is approved once: whoever does so again, in the same words, has what he wants.
+        WHEN decision = 'approve' AND was.status NOT IN ('cancelled', 'rejected')
+             AND EXISTS (SELECT FROM orchestrator.audit_log l WHERE l.subject = 'message:' || of_message AND l.action = 'message.approve')
+             AND coalesce(edit, was.content) = was.content THEN 'same'
         WHEN EXISTS (SELECT FROM orchestrator.audit_log l WHERE l.subject = 'message:' || of_message
                         AND l.action = 'message.' || decision AND l.request_id = request) THEN 'same'
         ELSE 'too_late' END;
@@ -624,17 +630,27 @@ CREATE FUNCTION orchestrator.wake_overdue(most bigint) RETURNS SETOF text
 $$;
 
 -- Makes an account, or changes what the object names of it: `status`, `paused_reason`, `compliance_floor`, `limits`.
--- outcome: `created`, `changed`, `same`, or `foreign`: it is another user's, and nothing was changed.
-CREATE FUNCTION orchestrator.set_account(of_account text, owner text, change jsonb, actor text, request text, OUT outcome text,
-                                         OUT account orchestrator.accounts, OUT wake_ms bigint)
+-- administrator: whether one asks; most: so many accounts may a user have.
+-- outcome: `created`, `changed`, `same`; or nothing was changed, for it is `foreign` (another user's), `held` (an administrator paused
+-- it), or would be one more than most (`full`).
+CREATE FUNCTION orchestrator.set_account(of_account text, owner text, change jsonb, actor text, administrator boolean, most bigint,
+                                         request text, OUT outcome text, OUT account orchestrator.accounts, OUT wake_ms bigint)
     LANGUAGE plpgsql AS $$
 DECLARE
     was orchestrator.accounts;
     wanted orchestrator.accounts;
 BEGIN
-    INSERT INTO orchestrator.users (id) VALUES (owner) ON CONFLICT DO NOTHING;
-    INSERT INTO orchestrator.accounts (id, user_id) VALUES (of_account, owner) ON CONFLICT DO NOTHING;
-    outcome := CASE WHEN FOUND THEN 'created' END;
+    IF NOT EXISTS (SELECT FROM orchestrator.accounts a WHERE a.id = of_account) THEN
+        INSERT INTO orchestrator.users (id) VALUES (owner) ON CONFLICT DO NOTHING;
+        -- One after the other: each counts those before it.
+        PERFORM FROM orchestrator.users u WHERE u.id = owner FOR NO KEY UPDATE;
+        IF (SELECT count(*) FROM orchestrator.accounts a WHERE a.user_id = owner) >= most THEN
+            outcome := 'full';
+            RETURN;
+        END IF;
+        INSERT INTO orchestrator.accounts (id, user_id) VALUES (of_account, owner) ON CONFLICT DO NOTHING;
+        outcome := CASE WHEN FOUND THEN 'created' END;
+    END IF;
     SELECT * INTO was FROM orchestrator.accounts WHERE id = of_account FOR UPDATE;
     account := was;
     IF was.user_id <> owner THEN
@@ -643,13 +659,23 @@ BEGIN
         RETURN;
     END IF;
     wanted := jsonb_populate_record(was, change);
-    IF outcome IS NULL AND (wanted.status, wanted.paused_reason, wanted.compliance_floor, wanted.limits)
-                           IS NOT DISTINCT FROM (was.status, was.paused_reason, was.compliance_floor, was.limits) THEN
+    IF was.held AND NOT administrator AND wanted.status = 'active' THEN
+        outcome := 'held';
+        account := NULL;
+        RETURN;
+    END IF;
+    wanted.held := wanted.status = 'paused' AND (was.held OR administrator AND change ? 'status');
+    -- What holds it is not lost among an owner's words.
+    IF was.held AND NOT administrator THEN
+        wanted.paused_reason := was.paused_reason;
+    END IF;
+    IF outcome IS NULL AND (wanted.status, wanted.held, wanted.paused_reason, wanted.compliance_floor, wanted.limits)
+                           IS NOT DISTINCT FROM (was.status, was.held, was.paused_reason, was.compliance_floor, was.limits) THEN
         outcome := 'same';
         RETURN;
     END IF;
     UPDATE orchestrator.accounts a
-       SET status = wanted.status, paused_reason = wanted.paused_reason, compliance_floor = wanted.compliance_floor,
+       SET status = wanted.status, held = wanted.held, paused_reason = wanted.paused_reason, compliance_floor = wanted.compliance_floor,
            limits = wanted.limits, updated_at = now(),
            -- Who lets it go on again has looked at what stopped it.
            refusals = CASE WHEN was.status = 'paused' THEN 0 ELSE a.refusals END,

@@ -16,20 +16,22 @@ CREATE INDEX messages_open ON orchestrator.messages (account_id, status, priorit
 -- Makes an account or changes it (`set_account`), and keeps whose session it has where it is given one.
 -- outcome: as of `set_account`; `taken`: another account is of that user of the platform; `another`: the account is of another user
 -- of the platform, whose limits and conversations it has. Of both nothing is changed.
-CREATE FUNCTION orchestrator.keep_account(of_account text, owner text, change jsonb, platform_user text, actor text, request text,
+CREATE FUNCTION orchestrator.keep_account(of_account text, owner text, change jsonb, platform_user text, actor text,
+                                          administrator boolean, most bigint, request text,
                                           OUT outcome text, OUT account orchestrator.accounts, OUT wake_ms bigint)
     LANGUAGE plpgsql AS $$
 DECLARE
     kept record;
 BEGIN
-    SELECT * INTO kept FROM orchestrator.set_account(of_account, owner, change, actor, request);
+    SELECT * INTO kept FROM orchestrator.set_account(of_account, owner, change, actor, administrator, most, request);
     outcome := kept.outcome;
     account := kept.account;
     wake_ms := kept.wake_ms;
-    IF outcome <> 'foreign' AND (kept.account).platform_user_id <> platform_user THEN
+    IF outcome NOT IN ('created', 'changed', 'same') THEN RETURN; END IF;
+    IF (kept.account).platform_user_id <> platform_user THEN
         RAISE EXCEPTION USING ERRCODE = 'HZ001';
     END IF;
-    IF platform_user IS NOT NULL AND outcome <> 'foreign' THEN
+    IF platform_user IS NOT NULL THEN
         UPDATE orchestrator.accounts a SET platform_user_id = platform_user, updated_at = now()
          WHERE a.id = of_account
         RETURNING * INTO account;

@@ -9,7 +9,7 @@ use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::page;
 use huntaze_lambda::problem::Problem;
-use huntaze_messaging::account::{self, Account, AccountChange, Kept, NewSession};
+use huntaze_messaging::account::{self, Account, AccountChange, Keeper, Kept, NewSession};
 use huntaze_messaging::platform::ReadError;
 use huntaze_messaging::session::Session;
 use serde_json::{Value, json};
@@ -71,11 +71,23 @@ impl App {
             None => None,
         };
         let platform_user = session.as_ref().map(Session::platform_user_id);
-        let (actor, request) = (&principal.user_id, call.request_id.as_str());
-        let kept = account::keep(&self.database, &change, &owner, platform_user, actor, request).await;
+        let administrator = principal.is_admin();
+        let keeper = Keeper {
+            actor: &principal.user_id,
+            administrator,
+            most: (!administrator).then_some(self.most_accounts),
+            request_id: &call.request_id,
+        };
+        let kept = account::keep(&self.database, &change, &owner, platform_user, &keeper).await;
         let (mut account, created, wake) = match kept.map_err(|e| Problem::internal(&e))? {
             Kept::Done { account, created, wake } => (account, created, wake),
             Kept::Foreign => return Err(foreign()),
+            Kept::Held => return Err(Problem::forbidden("an administrator paused this account, and lets it go on")),
+            Kept::Full => {
+                let most = self.most_accounts;
+                let detail = format!("the user has {most} accounts already; more are made by administrators");
+                return Err(Problem::new(ErrorCode::Conflict, detail));
+            }
             Kept::Another => {
                 let detail = "the session is of another user of the platform than the account; nothing was changed";
                 return Err(Problem::new(ErrorCode::Conflict, detail));

@@ -8,6 +8,7 @@ use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
+use huntaze_messaging::account;
 use huntaze_messaging::hint::Hints;
 use huntaze_messaging::platform::Platform;
 use huntaze_messaging::session::Sessions as AccountSessions;
@@ -21,6 +22,7 @@ struct App {
     account_sessions: AccountSessions,
     platform: Platform,
     hints: Hints,
+    most_accounts: i64,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -28,7 +30,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let (aws, http) = (Aws::new(&env, &tls), clients::http(&tls)?);
-    let hints = Hints::from_env(&env, aws.sqs());
+    let (hints, most_accounts) = (Hints::from_env(&env, aws.sqs()), account::most_from_env(&env));
     let account_sessions = AccountSessions::from_env(&env, aws.dynamodb());
     let platform = Platform::from_env(&env, http);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls)));
@@ -41,6 +43,7 @@ async fn main() -> Result<(), lambda_http::Error> {
         account_sessions,
         platform,
         hints,
+        most_accounts,
     }))?;
     tokio::join!(app.database.warm_up(), app.limit.warm_up());
     api::serve(&app).await

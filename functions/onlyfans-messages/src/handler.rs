@@ -7,6 +7,7 @@ use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{AccountId, MessageId, UserId};
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, REPLAYED, Reply, Route};
+use huntaze_lambda::limit::Admission;
 use huntaze_lambda::page;
 use huntaze_lambda::problem::Problem;
 use huntaze_messaging::account;
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::App;
-use crate::view::{accepted, limit_headers};
+use crate::view::{accepted, limit_headers, refusal_headers};
 
 const DEFAULT_LIMIT: u8 = 20;
 /// When a full queue is worth another try: the limits let some messages of it go within a minute.
@@ -36,7 +37,11 @@ impl Route for App {
             call.admit(admission)?;
             return Ok(Reply::ok(call.envelope(data?)));
         }
-        call.admit(admission.await)?;
+        let admission = admission.await;
+        call.admit(admission).map_err(|problem| match admission {
+            Admission::Denied { limit, retry_after } => refused(problem, limit.into(), retry_after, call.now),
+            _ => problem,
+        })?;
         let step = call.path.rsplit('/').next().unwrap_or_default();
         match (&call.method, step) {
             (&Method::POST, "messages") => self.send(&principal, call).await,
@@ -75,7 +80,7 @@ impl App {
         let (message, wake, duplicate) = match self.outbox.accept(&new).await.map_err(|e| Problem::internal(&e))? {
             Accepted::New(message, wake) => (message, wake, false),
             Accepted::Duplicate(message) => (message, None, true),
-            refused => return Err(self.refused(&refused)),
+            not => return Err(self.not_accepted(&not, call.now)),
         };
         let (place, ()) = tokio::join!(self.place(&message), self.hints.put(&message.account_id, wake));
         let (place, room) = place?;
@@ -100,7 +105,7 @@ impl App {
         call.afterwards(async move { shown.project(&outbox, &id).await });
     }
 
-    fn refused(&self, accepted: &Accepted) -> Problem {
+    fn not_accepted(&self, accepted: &Accepted, now: Timestamp) -> Problem {
         match accepted {
             Accepted::WhichAccount => {
                 Problem::invalid_field("/accountId", "is required: the user has several accounts")
@@ -113,7 +118,8 @@ impl App {
             Accepted::Full => {
                 let most = self.outbox.rules.most_waiting;
                 let detail = format!("{most} messages of this account wait already; this one was not taken on");
-                Problem::new(ErrorCode::RateLimitExceeded, detail).retry_after(FULL_RETRY)
+                let problem = Problem::new(ErrorCode::RateLimitExceeded, detail).retry_after(FULL_RETRY);
+                refused(problem, most.unsigned_abs(), FULL_RETRY, now)
             }
             Accepted::NoAccount | Accepted::New(..) | Accepted::Duplicate(_) => {
                 Problem::new(ErrorCode::NotFound, "there is no such account, or the user has none")
@@ -201,6 +207,12 @@ impl App {
         self.show_afterwards(call, &message);
         Ok(Reply::ok(call.envelope(view::shown(&message))))
     }
+}
+
+/// A refusal for a bound, with the old system's headers of it.
+fn refused(mut problem: Problem, limit: u64, retry_after: Duration, now: Timestamp) -> Problem {
+    problem.headers.extend(refusal_headers(limit, retry_after, now));
+    problem
 }
 
 fn list_query(owner: UserId, call: &Call) -> Result<ListQuery, Problem> {

@@ -1,5 +1,7 @@
 //! What the API says of a message that was taken on.
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue};
 use huntaze_messaging::outbox::Message;
 use huntaze_messaging::place::Place;
@@ -24,12 +26,21 @@ pub(crate) fn accepted(message: &Message, place: &Place, room: &Room, duplicate:
 
 /// The old system's headers: the account's own limit that lets the fewest more through. Absent where that is not known.
 pub(crate) fn limit_headers(room: &Room, now: Timestamp) -> Vec<(HeaderName, HeaderValue)> {
-    let Some(layer) = room.of_the_account() else { return Vec::new() };
-    let reset = after(now, layer.reset).as_second();
+    room.of_the_account()
+        .map(|layer| old_headers(layer.limit.into(), layer.remaining, layer.reset, now))
+        .unwrap_or_default()
+}
+
+/// The same of a bound that refuses a message: nothing of it is left.
+pub(crate) fn refusal_headers(limit: u64, retry_after: Duration, now: Timestamp) -> Vec<(HeaderName, HeaderValue)> {
+    old_headers(limit, 0, retry_after, now)
+}
+
+fn old_headers(limit: u64, remaining: u32, reset: Duration, now: Timestamp) -> Vec<(HeaderName, HeaderValue)> {
     [
-        (HeaderName::from_static("x-ratelimit-limit"), HeaderValue::from(layer.limit)),
-        (HeaderName::from_static("x-ratelimit-remaining"), HeaderValue::from(layer.remaining)),
-        (HeaderName::from_static("x-ratelimit-reset"), HeaderValue::from(reset)),
+        (HeaderName::from_static("x-ratelimit-limit"), HeaderValue::from(limit)),
+        (HeaderName::from_static("x-ratelimit-remaining"), HeaderValue::from(remaining)),
+        (HeaderName::from_static("x-ratelimit-reset"), HeaderValue::from(after(now, reset).as_second())),
     ]
     .into()
 }

@@ -1,5 +1,6 @@
 //! Accounts: whose they are, whether they send, and by which limits.
 
+use huntaze_domain::env::Env;
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::{AccountId, UserId};
 use huntaze_domain::intent::ComplianceLevel;
@@ -15,8 +16,7 @@ use crate::outbox::{Wake, moment, moment_or_none, wake};
 use crate::session::{Session, SessionParts};
 
 const LIST: &str = include_str!("../sql/accounts.sql");
-const KEEP: &str =
-    "SELECT outcome, to_jsonb(account) AS account, wake_ms FROM orchestrator.keep_account($1, $2, $3, $4, $5, $6)";
+const KEEP: &str = "SELECT outcome, to_jsonb(account) AS account, wake_ms FROM orchestrator.keep_account($1, $2, $3, $4, $5, $6, $7, $8)";
 const SESSION_KEPT: &str = "UPDATE orchestrator.accounts SET session_at = now() WHERE id = $1 RETURNING session_at";
 /// The longest reason, in characters.
 const MAX_REASON: usize = 500;
@@ -46,6 +46,8 @@ pub struct Account {
     pub status: AccountStatus,
     /// Why it is paused, or was last.
     pub paused_reason: Option<String>,
+    /// An administrator paused it: only an administrator lets it go on.
+    pub held: bool,
     /// Limits in place of the configuration's.
     pub limits: Map<String, Value>,
     /// Nothing is sent before.
@@ -70,6 +72,7 @@ impl Account {
             "accountId": self.id,
             "userId": self.user_id,
             "status": self.status,
+            "held": self.held,
             "complianceFloor": self.compliance_floor,
             "limits": self.limits,
             "hasSession": self.session_at.is_some(),
@@ -266,6 +269,10 @@ pub enum Kept {
     Taken,
     /// The account is of another user of the platform: what was sent and limited under it is not that one's.
     Another,
+    /// An administrator paused it, and none lets it go on.
+    Held,
+    /// The user has as many as they may have.
+    Full,
 }
 
 /// Why accounts cannot be read or kept.
@@ -320,6 +327,29 @@ async fn select(
     rows.iter().map(|row| read(row.get("account"))).collect()
 }
 
+/// How many accounts a user may make: `ONLYFANS_ACCOUNTS_PER_USER`.
+#[must_use]
+pub fn most_from_env(env: &Env) -> i64 {
+    let most = env.parsed("ONLYFANS_ACCOUNTS_PER_USER", 100);
+    if !(1..=100_000).contains(&most) {
+        env.fault("ONLYFANS_ACCOUNTS_PER_USER", "must be 1 to 100000");
+    }
+    most
+}
+
+/// Who makes or changes an account.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeper<'a> {
+    /// Who.
+    pub actor: &'a UserId,
+    /// With an administrator's rights.
+    pub administrator: bool,
+    /// So many accounts may its owner have; `None`: any number.
+    pub most: Option<i64>,
+    /// The request's id.
+    pub request_id: &'a str,
+}
+
 /// Makes an account, or changes what the request names of it. `platform_user`: whom the platform says that its new session is of.
 ///
 /// # Errors
@@ -329,8 +359,7 @@ pub async fn keep(
     change: &AccountChange,
     owner: &UserId,
     platform_user: Option<&str>,
-    actor: &UserId,
-    request_id: &str,
+    keeper: &Keeper<'_>,
 ) -> Result<Kept, AccountError> {
     let columns = change.columns();
     let params = [
@@ -338,8 +367,10 @@ pub async fn keep(
         (&owner.as_str() as _, Type::TEXT),
         (&columns as _, Type::JSONB),
         (&platform_user as _, Type::TEXT),
-        (&actor.as_str() as _, Type::TEXT),
-        (&request_id as _, Type::TEXT),
+        (&keeper.actor.as_str() as _, Type::TEXT),
+        (&keeper.administrator as _, Type::BOOL),
+        (&keeper.most as _, Type::INT8),
+        (&keeper.request_id as _, Type::TEXT),
     ];
     let rows = database.query(KEEP, &params).await?;
     let row = rows.first().ok_or(AccountError::Row)?;
@@ -352,6 +383,8 @@ pub async fn keep(
         "foreign" => Ok(Kept::Foreign),
         "taken" => Ok(Kept::Taken),
         "another" => Ok(Kept::Another),
+        "held" => Ok(Kept::Held),
+        "full" => Ok(Kept::Full),
         _ => Err(AccountError::Row),
     }
 }

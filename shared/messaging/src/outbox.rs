@@ -35,7 +35,7 @@ const PROJECTION: &str = "SELECT orchestrator.message_projection($1) AS truth";
 const PROJECTED: &str = "UPDATE orchestrator.messages SET projected = $2 WHERE id = $1 AND projected < $2";
 const UNPROJECTED: &str = "SELECT id FROM orchestrator.messages
     WHERE projected < version AND changed_at < $1 ORDER BY changed_at LIMIT $2";
-const PAUSE: &str = "SELECT outcome FROM orchestrator.set_account($1, $2, $3, $4, $5)";
+const PAUSE: &str = "SELECT outcome FROM orchestrator.set_account($1, $2, $3, $4, false, NULL, $5)";
 const ONE: &str = "SELECT to_jsonb(m) AS message FROM orchestrator.messages m WHERE id = $1";
 
 /// The states of a message.
@@ -581,13 +581,19 @@ impl Outbox {
         Ok(Some(Look { message: message_of(row)?, began_at, known: row.get("known") }))
     }
 
-    /// Keeps what a look found: the platform's id, nothing, or that it could not see (`Err`).
+    /// Keeps what a look found: the platform's id, nothing, or that it could not see (`Err`). `pace`: the platform wants to be asked
+    /// again no sooner.
     ///
     /// # Errors
     /// [`OutboxError`]; then the look is made again.
-    pub async fn settle_look(&self, message: &Message, seen: Result<Option<&str>, ()>) -> Result<LookEnd, OutboxError> {
+    pub async fn settle_look(
+        &self,
+        message: &Message,
+        seen: Result<Option<&str>, ()>,
+        pace: Option<Duration>,
+    ) -> Result<LookEnd, OutboxError> {
         let (rules, blind, seen) = (&self.rules, seen.is_err(), seen.ok().flatten());
-        let every = millis(rules.look_every);
+        let every = millis(pace.map_or(rules.look_every, |pace| pace.max(rules.look_every)));
         let params = [
             (&message.id.as_str() as _, Type::TEXT),
             (&message.fence as _, Type::INT8),

@@ -112,7 +112,7 @@ impl Platform {
             return SendEnd::NotDelivered { reason: Reason::NoTime };
         }
         let text = json!({"text": call.text, "price": 0, "mediaFiles": []}).to_string();
-        let (body, writing) = body::once(text.into());
+        let (body, writing) = body::once(text.into(), deadline);
         let request = self
             .prepared(self.http.post(url), session)
             .header(REQUEST_ID, format!("{}.{}", call.message_id, call.attempt))

@@ -250,6 +250,7 @@ impl Sender {
     /// Looks for a message whose end is not known.
     async fn look(&self, look: &Look, tally: &mut Tally) -> Result<Wake, OutboxError> {
         let message = &look.message;
+        let mut pace = None;
         let seen = match self.sessions.load(message.account_id.as_str()).await {
             Ok(session) => {
                 let wanted = Wanted {
@@ -267,7 +268,12 @@ impl Sender {
                         tracing::warn!(%error, "nothing can be looked for");
                         Ok(None)
                     }
-                    Err(error) => Err(error.to_string()),
+                    Err(error) => {
+                        if let ReadError::Paced { retry_after } = error {
+                            pace = Some(retry_after);
+                        }
+                        Err(error.to_string())
+                    }
                 }
             }
             Err(error) => Err(error.to_string()),
@@ -276,7 +282,7 @@ impl Sender {
             tracing::warn!(message = %message.id, error, "a look that saw nothing");
         }
         let seen = seen.as_ref().map(Option::as_deref).map_err(|_| ());
-        let end = self.outbox.settle_look(message, seen).await?;
+        let end = self.outbox.settle_look(message, seen, pace).await?;
         tally.sent += u64::from(end.status == MessageStatus::Sent);
         tracing::info!(message = %message.id, status = end.status.as_str(), undecided = end.undecided, "look");
         if end.undecided {

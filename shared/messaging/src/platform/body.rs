@@ -9,7 +9,8 @@
 //!    └────── the sender revokes it ──▶ revoked: whoever takes it now gets an error and not a byte
 //! ```
 //!
-//! A body that was taken may be on its way, in whole or in part; what then fails is ambiguous.
+//! A body that was taken may be on its way, in whole or in part; what then fails is ambiguous. None is taken at its deadline or
+//! behind it: the connection runs beside its sender, and a process that stood still may wake up there first.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,16 +19,22 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
 const REVOKED: u8 = 2;
 
-/// The body of one request, and the sender's hold on it.
-pub(super) fn once(bytes: Bytes) -> (reqwest::Body, Writing) {
+/// The body of one request, and the sender's hold on it. No connection takes it from the deadline on.
+pub(super) fn once(bytes: Bytes, deadline: Instant) -> (reqwest::Body, Writing) {
+    let (body, writing) = pair(bytes, deadline);
+    (reqwest::Body::wrap(body), writing)
+}
+
+fn pair(bytes: Bytes, deadline: Instant) -> (Once, Writing) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let writing = Writing(Arc::clone(&state));
-    (reqwest::Body::wrap(Once { bytes: Some(bytes), state }), writing)
+    (Once { bytes: Some(bytes), deadline, state }, writing)
 }
 
 /// What the sender knows of its request's body.
@@ -36,12 +43,21 @@ pub(super) struct Writing(Arc<AtomicU8>);
 impl Writing {
     /// Makes sure that the body never leaves. `false` where it is too late for that.
     pub(super) fn revoke(self) -> bool {
-        self.0.compare_exchange(WAITING, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        decide(&self.0, REVOKED) == REVOKED
+    }
+}
+
+/// The one step out of `waiting`; gives the state that it is in from now on, whoever decided it.
+fn decide(state: &AtomicU8, wanted: u8) -> u8 {
+    match state.compare_exchange(WAITING, wanted, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => wanted,
+        Err(decided) => decided,
     }
 }
 
 struct Once {
     bytes: Option<Bytes>,
+    deadline: Instant,
     state: Arc<AtomicU8>,
 }
 
@@ -56,8 +72,8 @@ impl Body for Once {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Revoked>>> {
         Poll::Ready(self.bytes.take().map(|bytes| {
-            let taken = self.state.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire);
-            taken.map(|_| Frame::data(bytes)).map_err(|_| Revoked)
+            let wanted = if Instant::now() < self.deadline { TAKEN } else { REVOKED };
+            (decide(&self.state, wanted) == TAKEN).then(|| Frame::data(bytes)).ok_or(Revoked)
         }))
     }
 
@@ -74,6 +90,7 @@ impl Body for Once {
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
+    use std::time::Duration;
 
     use super::*;
 
@@ -86,9 +103,7 @@ mod tests {
     }
 
     fn body() -> (Once, Writing) {
-        let state = Arc::new(AtomicU8::new(WAITING));
-        let bytes = Some(Bytes::from_static(b"text"));
-        (Once { bytes, state: Arc::clone(&state) }, Writing(state))
+        pair(Bytes::from_static(b"text"), Instant::now() + Duration::from_secs(60))
     }
 
     #[test]
@@ -106,6 +121,13 @@ mod tests {
         assert!(writing.revoke());
         assert!(take(&mut body).unwrap().is_err());
         assert!(take(&mut body).is_none());
+    }
+
+    #[test]
+    fn from_its_deadline_on_nobody_takes_it() {
+        let (mut body, writing) = pair(Bytes::from_static(b"text"), Instant::now());
+        assert!(take(&mut body).unwrap().is_err());
+        assert!(writing.revoke(), "certainly not delivered");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Accounts over the API: whose they are, who sets what of them, and that a session is tried, sealed and never shown.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use huntaze_tests::{App, Request};
 use huntaze_world::{Fault, Operation, Provider};
@@ -83,6 +85,49 @@ async fn only_administrators_set_limits_and_the_floor_and_another_users_account(
     let second = function.http(admin(Request::get(ACCOUNTS)).query("limit", "1").query("cursor", cursor)).await?.body;
     assert_eq!((ids(&first), ids(&second)), (vec!["acc-3"], vec!["acc-1"]));
     assert!(second["data"]["nextCursor"].is_null());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_an_administrator_paused_only_an_administrator_lets_go_on() -> Result<()> {
+    let app = App::start().await?;
+    let function = app.function("onlyfans-accounts")?;
+    function.http(set("ana", &json!({"accountId": "acc-1"}))).await?;
+    let paused = json!({"accountId": "acc-1", "status": "paused", "reason": "a complaint"});
+    let active = json!({"accountId": "acc-1", "status": "active"});
+    function.http(set("ana", &paused)).await?;
+    let held = function.http(admin(Request::post(ACCOUNTS)).json(&paused)).await?;
+    assert_eq!((held.status, &held.body["data"]["held"]), (200, &json!(true)), "{}", held.body);
+    let refused = function.http(set("ana", &active)).await?;
+    assert_eq!((refused.status, text(&refused.body["code"])), (403, "forbidden"), "{}", refused.body);
+    let reworded = json!({"accountId": "acc-1", "status": "paused", "reason": "a holiday"});
+    let reworded = function.http(set("ana", &reworded)).await?;
+    assert_eq!((reworded.status, &reworded.body["data"]["reason"]), (200, &json!("a complaint")), "{}", reworded.body);
+    let freed = function.http(admin(Request::post(ACCOUNTS)).json(&active)).await?;
+    assert_eq!((freed.status, &freed.body["data"]["held"]), (200, &json!(false)), "{}", freed.body);
+    // Its own pauses are the owner's again, whatever an administrator changes beside.
+    function.http(set("ana", &paused)).await?;
+    let floor = json!({"accountId": "acc-1", "complianceFloor": "moderate"});
+    assert_eq!(function.http(admin(Request::post(ACCOUNTS)).json(&floor)).await?.status, 200);
+    assert_eq!(function.http(set("ana", &active)).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_makes_so_many_accounts_and_an_administrator_more() -> Result<()> {
+    let app = App::start().await?.set("ONLYFANS_ACCOUNTS_PER_USER", "3");
+    let fleet = app.fleet("onlyfans-accounts", 8).await?;
+    let requests: Vec<_> = (0..8).map(|n| set("ana", &json!({"accountId": format!("acc-{n}")}))).collect();
+    let mut answers = BTreeMap::new();
+    for response in fleet.http(requests).await {
+        *answers.entry(response?.status).or_insert(0) += 1;
+    }
+    assert_eq!(answers, BTreeMap::from([(201, 3), (409, 5)]));
+    let one_more = json!({"accountId": "acc-x", "userId": "ana"});
+    let function = app.function("onlyfans-accounts")?;
+    assert_eq!(function.http(admin(Request::post(ACCOUNTS)).json(&one_more)).await?.status, 201);
+    assert_eq!(function.http(set("ana", &json!({"accountId": "acc-x", "status": "paused"}))).await?.status, 200);
+    assert_eq!(function.http(set("bob", &json!({"accountId": "acc-y"}))).await?.status, 201);
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
-use huntaze_tests::{App, Function, Request, Response};
+use huntaze_tests::{App, Function, Request, Response, now};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 
@@ -203,11 +203,30 @@ async fn a_full_queue_takes_no_more_and_says_when_to_come_again() -> Result<()> 
     }
     let full = function.http(send("ana", &note("acc-ana", "fan-3", "hi"))).await?;
     assert_eq!((code(&full), full.header("retry-after")), ((429, "rate_limit_exceeded"), "60"), "{}", full.body);
+    assert_eq!([full.header("x-ratelimit-limit"), full.header("x-ratelimit-remaining")], ["2", "0"]);
+    assert!(full.header("ratelimit-policy").contains(";q="), "the API's own limit is told as ever");
     // What it has already is no further one.
     let known = function.http(send("ana", &note("acc-ana", "fan-2", "hi"))).await?;
     assert_eq!((known.status, &known.body["data"]["duplicate"]), (202, &json!(true)));
     assert_eq!(function.http(cancel("ana", &ids[0])).await?.status, 200);
     assert_eq!(function.http(send("ana", &note("acc-ana", "fan-3", "hi"))).await?.status, 202);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_so_in_the_old_headers_too() -> Result<()> {
+    let app = App::start().await?.set("API_RATE_LIMIT_PER_MINUTE", "1");
+    accounts(&app, &[("acc-ana", "ana")]).await?;
+    let function = app.function("onlyfans-messages")?;
+    assert_eq!(function.http(send("ana", &note("acc-ana", "fan-1", "hi"))).await?.status, 202);
+    let refused = function.http(send("ana", &note("acc-ana", "fan-2", "hi"))).await?;
+    assert_eq!(code(&refused), (429, "rate_limit_exceeded"), "{}", refused.body);
+    assert!(refused.header("ratelimit").contains(";r=0;"));
+    assert_eq!([refused.header("x-ratelimit-limit"), refused.header("x-ratelimit-remaining")], ["1", "0"]);
+    let wait: i64 = refused.header("retry-after").parse()?;
+    let reset: i64 = refused.header("x-ratelimit-reset").parse()?;
+    let left = reset - now().as_second();
+    assert!((wait - 5..=wait + 1).contains(&left), "{left} s, where {wait} s were told");
     Ok(())
 }
 
@@ -403,10 +422,17 @@ async fn what_a_person_has_to_approve_waits_and_is_sent_as_they_wrote_it() -> Re
         (&decision["decision"], &decision["by"], &decision["reason"]),
         (&json!("approve"), &json!("ana"), &json!("it is late")),
     );
-    // Twice is too late, and so is another word.
-    for step in ["approve", "reject"] {
-        assert_eq!(code(&function.http(decide("ana", step, &edit)).await?), (409, "conflict"), "{step}");
+    // Who approves it twice has what they want; other words, or another decision, are too late.
+    for same in [&edit, &json!({"messageId": ids[0]})] {
+        let again = function.http(decide("ana", "approve", same)).await?;
+        assert_eq!((again.status, &again.body["data"]["content"]), (200, &json!("Good evening")), "{}", again.body);
     }
+    let others = json!({"messageId": ids[0], "content": "Good night"});
+    for (step, body) in [("approve", &others), ("reject", &edit)] {
+        assert_eq!(code(&function.http(decide("ana", step, body)).await?), (409, "conflict"), "{step}");
+    }
+    let audit = "SELECT count(*) AS n FROM orchestrator.audit_log WHERE action = 'message.approve'";
+    assert_eq!(app.stores.row(audit, &[]).await?["n"], 1);
     for _ in 0..2 {
         let rejected = function.http(decide("ana", "reject", &json!({"messageId": ids[1], "reason": "rude"}))).await?;
         assert_eq!((rejected.status, &rejected.body["data"]["status"]), (200, &json!("rejected")), "{}", rejected.body);

@@ -257,6 +257,23 @@ async fn what_the_platform_says_of_its_pace_is_kept_and_counts_as_no_retry() -> 
 }
 
 #[tokio::test]
+async fn a_look_that_comes_too_often_is_made_again_when_the_platform_says() -> Result<()> {
+    let (app, messages, sender) = start(App::start().await?).await?;
+    app.world.fault(Fault::Reset.after_accepting().on(Provider::OnlyFans));
+    let id = accept(&messages, &note(ACCOUNT, "fan-1", "hello")).await?;
+    hinted(&sender, ACCOUNT).await?;
+    app.world.fault(Fault::rate_limited(600).on(Provider::OnlyFans).of(Operation::Conversation));
+    time_passes(&app).await?;
+    hinted(&sender, ACCOUNT).await?;
+    let look = "SELECT blind_looks, look_at > now() + interval '500 seconds' AS later FROM orchestrator.messages";
+    assert_eq!(app.stores.row(look, &[]).await?, json!({"blind_looks": 1, "later": true}));
+    time_passes(&app).await?;
+    hinted(&sender, ACCOUNT).await?;
+    assert_eq!(status(&app, &id).await?, "sent");
+    Ok(())
+}
+
+#[tokio::test]
 async fn refusals_fail_their_message_and_several_of_an_account_pause_it() -> Result<()> {
     let (app, messages, sender) = start(App::start().await?).await?;
     app.world.fault(Fault::status(422).on(Provider::OnlyFans));

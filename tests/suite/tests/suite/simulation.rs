@@ -1,6 +1,7 @@
 //! Messages and everything that can happen to whoever sends them: workers that die at any await, that freeze and wake up behind
-//! others, hints that come twice and in any order, calls that hang, break and lie. The code is the shipped one, with its SQL, its
-//! Lua, and the platform over HTTP; the harness only decides who runs, when, and until where.
+//! others, hints that are lost, come twice and in any order, calls that hang, break and lie. The code is the shipped one, with its
+//! SQL, its Lua, and the platform over HTTP; the harness only decides who runs, when, and until where, and lets time pass. An
+//! account is served only where the outbox asked for a hint or the sweep finds it: one that is woken by neither never ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -9,7 +10,7 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use huntaze_domain::env::Env;
 use huntaze_domain::ids::{AccountId, MessageId, UserId};
 use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority};
@@ -27,12 +28,19 @@ use huntaze_redis::Redis;
 use huntaze_sqs::Notifications;
 use huntaze_tests::{App, now};
 use huntaze_world::Mix;
+use jiff::Timestamp;
 use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// How long one seed may take.
 const BOUND: Duration = Duration::from_secs(120);
+/// So many seeds have stores of their own together, and so many of them run at once.
+const TOGETHER: usize = 50;
+const AT_ONCE: usize = 10;
+/// So many messages of an account may reach fans over any such window.
+const LIMIT: usize = 5;
+const WINDOW: Duration = Duration::from_millis(400);
 const ACCOUNTS: usize = 3;
 const WORKERS: usize = 3;
 /// A step of a worker has some ten awaits, each with a few polls that find nothing yet.
@@ -189,42 +197,64 @@ impl Seed<'_> {
         Ok(ids)
     }
 
-    /// Whatever waits is due, and now and then a lease runs out of who is still alive.
+    /// The clock goes on for all that waits, and now and then for a lease whose owner is still alive.
     async fn time_passes(&self, dice: &mut Dice) -> Result<()> {
         let accounts: Vec<_> = self.accounts.iter().map(AccountId::as_str).collect();
-        let stores = &self.app.stores;
-        let due =
-            "UPDATE orchestrator.messages SET not_before = least(not_before, now()), look_at = least(look_at, now())
-            WHERE account_id = ANY ($1) AND (status = 'queued' AND not_before > now() OR look_at > now())";
-        stores.execute(due, &[&accounts]).await?;
-        let free = "UPDATE orchestrator.accounts SET resume_at = NULL, limited_until = NULL, failures = 0, status = 'active', refusals = 0
+        let seconds = [1_i64, 15, 90, 900][usize::try_from(dice.roll(4))?];
+        let lease = if dice.roll(3) == 0 { seconds } else { 0 };
+        let messages = "UPDATE orchestrator.messages
+            SET not_before = not_before - make_interval(secs => $2::bigint), look_at = look_at - make_interval(secs => $2::bigint),
+                claimed_until = claimed_until - make_interval(secs => $3::bigint)
+            WHERE account_id = ANY ($1) AND (status IN ('queued', 'claimed', 'sending') OR look_at IS NOT NULL)";
+        self.app.stores.execute(messages, &[&accounts, &seconds, &lease]).await?;
+        // Somebody lets go on what paused itself, as far as the wrong is done away with.
+        let resting = "UPDATE orchestrator.accounts
+            SET resume_at = resume_at - make_interval(secs => $2::bigint), limited_until = limited_until - make_interval(secs => $2::bigint),
+                wake_at = wake_at - make_interval(secs => $2::bigint), status = 'active', refusals = 0
             WHERE id = ANY ($1)";
-        stores.execute(free, &[&accounts]).await?;
-        if dice.roll(3) == 0 {
-            let lapsed = "UPDATE orchestrator.messages SET claimed_until = now()
-                WHERE account_id = ANY ($1) AND claimed_until > now()";
-            stores.execute(lapsed, &[&accounts]).await?;
-        }
+        self.app.stores.execute(resting, &[&accounts, &seconds]).await?;
         Ok(())
     }
 
-    /// A hint comes for some account, whether or not one was sent, and a worker takes it.
+    /// A hint of the queue: asked for by the outbox, due, and not lost. `None`: there is none.
+    async fn hint(&self, dice: &mut Dice) -> Result<Option<&AccountId>> {
+        let accounts: Vec<_> = self.accounts.iter().map(AccountId::as_str).collect();
+        let due = "SELECT id FROM orchestrator.accounts
+            WHERE id = ANY ($1) AND wake_at <= now() AND wake_at > now() - interval '1 minute' ORDER BY id";
+        let due = self.app.stores.rows(due, &[&accounts]).await?;
+        if due.is_empty() || dice.roll(10) == 0 {
+            return Ok(None);
+        }
+        let chosen = due[usize::try_from(dice.roll(due.len() as u64))?]["id"].as_str().context("an id")?;
+        Ok(self.accounts.iter().find(|account| account.as_str() == chosen))
+    }
+
+    /// Hints come, and a worker takes them; where none comes, time passes and the sweep looks for what is due.
     async fn work(&self, mut dice: Dice, until: Instant) -> Result<()> {
         let mut sender = worker(self.kit)?;
-        loop {
+        let mut last: Option<&AccountId> = None;
+        while self.left().await? > 0 {
             ensure!(Instant::now() < until, "seed {}: not done within {BOUND:?}", self.number);
-            let account = &self.accounts[usize::try_from(dice.roll(self.accounts.len() as u64))?];
+            // Of half of the seeds hints come twice, the second time behind others.
+            let twice = last.take().filter(|_| self.number.is_multiple_of(2) && dice.roll(5) == 0);
+            let hint = match twice {
+                Some(account) => Some(account),
+                None => self.hint(&mut dice).await?,
+            };
+            let Some(account) = hint else {
+                self.time_passes(&mut dice).await?;
+                sender.outbox.overdue(100).await?;
+                continue;
+            };
             let mut tally = Tally::default();
             let time = Instant::now() + sender.one_message() + Duration::from_millis(200);
-            let served = fated(sender.serve(account, time, &mut tally), fate(&mut dice)).await;
-            if served.is_none() {
-                sender = worker(self.kit)?;
+            match fated(sender.serve(account, time, &mut tally), fate(&mut dice)).await {
+                Some(served) => served?,
+                None => sender = worker(self.kit)?,
             }
-            self.time_passes(&mut dice).await?;
-            if self.left().await? == 0 {
-                return Ok(());
-            }
+            last = Some(account);
         }
+        Ok(())
     }
 
     /// Messages that have not reached their end.
@@ -274,7 +304,8 @@ impl Seed<'_> {
         let (done, decided) = tokio::join!(try_join_all(workers), self.decide(&ids, &mut dice));
         done?;
         decided?;
-        // What was decided last is done as well.
+        // What was given up is tried anew, as far as somebody wants it to be.
+        self.decide(&ids, &mut dice).await?;
         self.work(Dice(self.number + 77), until).await?;
         self.judge(&ids).await
     }
@@ -289,6 +320,7 @@ impl Seed<'_> {
                 *reached.entry(id).or_default() += 1;
             }
         }
+        self.within_limits()?;
         let mut ends = BTreeMap::new();
         for id in ids {
             let end = "SELECT status, look_at FROM orchestrator.messages WHERE id = $1";
@@ -307,19 +339,35 @@ impl Seed<'_> {
         }
         Ok(ends)
     }
+
+    /// Whatever died, froze or came twice, no window has more of an account than its limit.
+    fn within_limits(&self) -> Result<()> {
+        let mut arrivals: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+        for message in self.app.world.fan_messages() {
+            arrivals.entry(message.account).or_default().push(message.at);
+        }
+        for account in &self.accounts {
+            let times = arrivals.remove(account.as_str()).unwrap_or_default();
+            let mut runs = times.windows(LIMIT + 1);
+            let over = runs.find(|run| run[LIMIT].duration_since(run[0]).unsigned_abs() < WINDOW);
+            ensure!(over.is_none(), "seed {}: {} of {account} within {WINDOW:?}", self.number, LIMIT + 1);
+        }
+        Ok(())
+    }
 }
 
-/// So many seeds, some at a time; each with its own accounts.
-async fn simulate(seeds: u64, at_once: usize, messages: usize) -> Result<BTreeMap<String, usize>> {
-    let app = App::start()
+/// So many seeds, each with accounts of its own.
+async fn simulate(seeds: std::ops::Range<u64>, messages: usize) -> Result<BTreeMap<String, usize>> {
+    let mut app = App::start()
         .await?
         .set("ONLYFANS_TIMEOUT_MS", "400")
         .set("MESSAGE_HOLD_MARGIN_MS", "600")
         .set("RATE_LIMIT_SECOND_MS", "50")
-        .set("RATE_LIMIT_MINUTE_MS", "400")
+        .set("RATE_LIMIT_MINUTE_MS", WINDOW.as_millis().to_string())
         .set("RATE_LIMIT_HOUR_MS", "1000")
-        .set("RATE_LIMIT_DAY_MS", "2000");
-    let app = [
+        .set("RATE_LIMIT_DAY_MS", "2000")
+        .set("RATE_LIMIT_ACCOUNT_PER_MINUTE", LIMIT.to_string());
+    for name in [
         "GLOBAL_PER_SECOND",
         "RECIPIENT_PER_MINUTE",
         "RECIPIENT_PER_HOUR",
@@ -327,11 +375,11 @@ async fn simulate(seeds: u64, at_once: usize, messages: usize) -> Result<BTreeMa
         "CUSTOM_PER_MINUTE",
         "ACCOUNT_PER_HOUR",
         "ACCOUNT_PER_DAY",
-    ]
-    .iter()
-    .fold(app, |app, name| app.set(&format!("RATE_LIMIT_{name}"), "5000"));
+    ] {
+        app = app.set(&format!("RATE_LIMIT_{name}"), "5000");
+    }
     let mix = Mix {
-        seed: seeds,
+        seed: seeds.start,
         hang_before: 0.02,
         hang_after: 0.03,
         reset_before: 0.05,
@@ -348,7 +396,7 @@ async fn simulate(seeds: u64, at_once: usize, messages: usize) -> Result<BTreeMa
     };
     app.world.mix(&mix)?;
     let kit = Kit::new(&app)?;
-    let seeds: Vec<_> = (0..seeds)
+    let seeds: Vec<_> = seeds
         .map(|number| {
             let accounts =
                 (0..ACCOUNTS).map(|n| AccountId::parse(&format!("s{number}-{n}"))).collect::<Result<_, _>>()?;
@@ -363,14 +411,18 @@ async fn simulate(seeds: u64, at_once: usize, messages: usize) -> Result<BTreeMa
         })
         .collect::<Result<_>>()?;
     let mut all = BTreeMap::new();
-    for some in seeds.chunks(at_once) {
-        for ends in join_all(some.iter().map(Seed::run)).await {
-            for (end, count) in ends? {
-                *all.entry(end).or_default() += count;
-            }
+    for some in seeds.chunks(AT_ONCE) {
+        for ends in try_join_all(some.iter().map(Seed::run)).await? {
+            add(&mut all, ends);
         }
     }
     Ok(all)
+}
+
+fn add(all: &mut BTreeMap<String, usize>, more: BTreeMap<String, usize>) {
+    for (end, count) in more {
+        *all.entry(end).or_default() += count;
+    }
 }
 
 fn from_environment(name: &str, default: u64) -> u64 {
@@ -383,7 +435,11 @@ fn from_environment(name: &str, default: u64) -> u64 {
 async fn design_a_message_reaches_a_fan_at_most_once_and_none_is_lost() -> Result<()> {
     let (seeds, messages) = (from_environment("SIMULATION_SEEDS", 50), from_environment("SIMULATION_MESSAGES", 40));
     let started = Instant::now();
-    let ends = simulate(seeds, 10, usize::try_from(messages)?).await?;
+    let mut ends = BTreeMap::new();
+    for first in (0..seeds).step_by(TOGETHER) {
+        let some = first..seeds.min(first + TOGETHER as u64);
+        add(&mut ends, simulate(some, usize::try_from(messages)?).await?);
+    }
     println!("{} messages over {seeds} seeds in {:?}: {ends:?}", seeds * messages, started.elapsed());
     ensure!(ends.get("sent").is_some_and(|sent| *sent > 0), "nothing was sent: {ends:?}");
     Ok(())
