@@ -41,8 +41,9 @@ async fn main() -> Result<(), lambda_http::Error> {
     let aws = Aws::new(&env, &tls);
     let dynamodb = aws.dynamodb();
     let ledger = ledger(&env, dynamodb.clone());
-    let hints = Arc::new(Hints::from_env(&env, aws.sqs()));
-    let watch = Arc::new(Watch::from_env(&env, dynamodb, aws.sqs(), ledger.clone()));
+    let queues = aws.queues();
+    let hints = Arc::new(Hints::from_env(&env, queues.clone()));
+    let watch = Arc::new(Watch::from_env(&env, dynamodb, queues, ledger.clone()));
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
     let redis = Redis::from_env(&env).map(Arc::new);

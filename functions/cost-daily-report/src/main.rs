@@ -74,7 +74,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = Aws::new(&env, &tls);
     let ledger = ledger(&env, aws.dynamodb());
     let archive = Archive::from_env(&env, aws.s3());
-    let notifications = Notifications::from_env(&env, aws.sqs());
+    let notifications = Notifications::from_env(&env, aws.queues());
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls));
     let app = env.finish(database.map(|database| App { ledger, database, archive, notifications }))?;
     scheduled::serve(&app).await

@@ -25,7 +25,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let aws = Aws::new(&env, &tls);
     let dynamodb = aws.dynamodb();
     let ledger = ledger(&env, dynamodb.clone());
-    let watch = Watch::from_env(&env, dynamodb, aws.sqs(), ledger);
+    let watch = Watch::from_env(&env, dynamodb, aws.queues(), ledger);
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
     let built = config::sessions(&env).zip(limit);
     let app = env.finish(built.map(|(sessions, limit)| App { sessions, limit, watch }))?;

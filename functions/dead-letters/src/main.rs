@@ -26,7 +26,7 @@ struct App {
 async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
-    let hints = Hints::from_env(&env, Aws::new(&env, &tls).sqs());
+    let hints = Hints::from_env(&env, Aws::new(&env, &tls).queues());
     let rules = Rules::from_env(&env);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));

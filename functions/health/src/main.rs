@@ -69,7 +69,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let sessions = config::sessions(&env);
     let limit = ApiLimit::from_env(&env, redis.clone());
     let _ = env.millis("REQUEST_DEADLINE_MS", 1);
-    let _ = Watch::from_env(&env, aws.dynamodb(), aws.sqs(), ledger(&env, aws.dynamodb()));
+    let _ = Watch::from_env(&env, aws.dynamodb(), aws.queues(), ledger(&env, aws.dynamodb()));
     let built = orchestrator.zip(redis).zip(sessions.zip(limit)).map(|((orchestrator, redis), _)| Checks {
         orchestrator,
         redis,

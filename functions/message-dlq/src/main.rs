@@ -32,7 +32,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let aws = Aws::new(&env, &tls);
-    let (rules, teller) = (Rules::from_env(&env), Teller::new(Notifications::from_env(&env, aws.sqs())));
+    let (rules, teller) = (Rules::from_env(&env), Teller::new(Notifications::from_env(&env, aws.queues())));
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls)).map(Arc::new);
     let app = env.finish(database.map(|database| App { letters: DeadLetters::new(database, rules), teller }))?;
     queue::serve(&app, aws.sqs()).await

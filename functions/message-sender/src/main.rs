@@ -64,8 +64,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let sessions = Sessions::from_env(&env, dynamodb.clone());
     let platform = Platform::from_env(&env, http);
     let (rules, shown) = (Rules::from_env(&env), Shown::from_env(&env, dynamodb));
-    let (hints, dead) = (Hints::from_env(&env, aws.sqs()), DeadQueue::from_env(&env, aws.sqs()));
-    let teller = Teller::new(Notifications::from_env(&env, aws.sqs()));
+    let queues = aws.queues();
+    let (hints, dead) = (Hints::from_env(&env, queues.clone()), DeadQueue::from_env(&env, queues.clone()));
+    let teller = Teller::new(Notifications::from_env(&env, queues));
     let built = database.zip(limiter).zip(sessions).zip(platform);
     let app = env.finish(built.map(|(((database, limiter), sessions), platform)| {
         let (hold, lease_margin) = (Sender::hold_from_env(&env, &platform), Sender::lease_margin_from_env(&env));

@@ -59,7 +59,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let aws = Aws::new(&env, &tls);
-    let (hints, shown) = (Hints::from_env(&env, aws.sqs()), Shown::from_env(&env, aws.dynamodb()));
+    let (hints, shown) = (Hints::from_env(&env, aws.queues()), Shown::from_env(&env, aws.dynamodb()));
     let rules = Rules::from_env(&env);
     let grace = env.millis("MESSAGE_SWEEP_GRACE_MS", 10_000);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls)).map(Arc::new);

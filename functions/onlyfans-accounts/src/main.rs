@@ -30,7 +30,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let (aws, http) = (Aws::new(&env, &tls), clients::http(&tls)?);
-    let (hints, most_accounts) = (Hints::from_env(&env, aws.sqs()), account::most_from_env(&env));
+    let (hints, most_accounts) = (Hints::from_env(&env, aws.queues()), account::most_from_env(&env));
     let account_sessions = AccountSessions::from_env(&env, aws.dynamodb());
     let platform = Platform::from_env(&env, http);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls)));

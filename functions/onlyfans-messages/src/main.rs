@@ -32,7 +32,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let aws = Aws::new(&env, &tls);
-    let (hints, shown) = (Hints::from_env(&env, aws.sqs()), Shown::from_env(&env, aws.dynamodb()));
+    let (hints, shown) = (Hints::from_env(&env, aws.queues()), Shown::from_env(&env, aws.dynamodb()));
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
     let redis = Redis::from_env(&env).map(Arc::new);
     let (limit, limiter) = (ApiLimit::from_env(&env, redis.clone()), Limiter::from_env(&env, redis));
@@ -47,6 +47,6 @@ async fn main() -> Result<(), lambda_http::Error> {
         hints,
         shown,
     }))?;
-    tokio::join!(app.database.warm_up(), app.limit.warm_up(), app.limiter.warm_up());
+    tokio::join!(app.database.warm_up(), app.limit.warm_up(), app.limiter.warm_up_to_peek());
     api::serve(&app).await
 }

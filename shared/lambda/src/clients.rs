@@ -21,6 +21,7 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use http::HeaderName;
 use huntaze_domain::env::Env;
+use huntaze_sqs::Sqs;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -175,6 +176,13 @@ client! {
 }
 
 impl Aws {
+    /// Queues that something may be put on.
+    #[must_use]
+    pub fn queues(&self) -> Sqs {
+        let later = Self { config: self.config.clone(), endpoints: self.endpoints.clone() };
+        Sqs::new(move || later.sqs())
+    }
+
     /// S3. At an endpoint of its own a bucket is part of the path, for nobody made a name of it there.
     #[must_use]
     pub fn s3(&self) -> aws_sdk_s3::Client {

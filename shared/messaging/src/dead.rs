@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_sqs::Client;
 use huntaze_domain::env::Env;
 use huntaze_domain::ids::{AccountId, UserId};
 use huntaze_postgres::{Database, DatabaseError};
-use huntaze_sqs::{Queue, QueueError};
+use huntaze_sqs::{Queue, QueueError, Sqs};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
@@ -73,14 +72,13 @@ fn letter_id(message: &Message) -> String {
 }
 
 /// The dead-letter queue.
-#[derive(Debug)]
 pub struct DeadQueue(Queue);
 
 impl DeadQueue {
     /// Reads `SQS_RATE_LIMITER_DLQ`, a name or a URL; nothing is called.
     #[must_use]
-    pub fn from_env(env: &Env, client: Client) -> Self {
-        Self(Queue::from_env(env, "SQS_RATE_LIMITER_DLQ", "huntaze-rate-limiter-queue-dlq", client))
+    pub fn from_env(env: &Env, sqs: Sqs) -> Self {
+        Self(Queue::from_env(env, "SQS_RATE_LIMITER_DLQ", "huntaze-rate-limiter-queue-dlq", sqs))
     }
 
     /// Puts a message that was given up on it. It is kept as a letter already; this has people told.

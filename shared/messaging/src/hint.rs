@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use aws_sdk_sqs::Client;
 use huntaze_domain::env::Env;
 use huntaze_domain::ids::AccountId;
-use huntaze_sqs::Queue;
+use huntaze_sqs::{Queue, Sqs};
 use serde_json::{Map, Value, json};
 
 use crate::outbox::Wake;
@@ -15,14 +14,13 @@ use crate::outbox::Wake;
 const ACCOUNT: &str = "accountId";
 
 /// The queue of hints.
-#[derive(Debug)]
 pub struct Hints(Queue);
 
 impl Hints {
     /// Reads `SQS_RATE_LIMITER_QUEUE`, a name or a URL; nothing is called.
     #[must_use]
-    pub fn from_env(env: &Env, client: Client) -> Self {
-        Self(Queue::from_env(env, "SQS_RATE_LIMITER_QUEUE", "huntaze-rate-limiter-queue", client))
+    pub fn from_env(env: &Env, sqs: Sqs) -> Self {
+        Self(Queue::from_env(env, "SQS_RATE_LIMITER_QUEUE", "huntaze-rate-limiter-queue", sqs))
     }
 
     /// Puts the hint that the outbox asked for. Where that fails, the sweep makes up for it within a minute or two.

@@ -13,7 +13,7 @@ mod log;
 mod recall;
 mod verdict;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -123,6 +123,26 @@ pub enum LimiterFault {
     Forgetful,
 }
 
+/// A script with what all of them share. Its digest is computed when it is first needed: who only peeks has no other one.
+macro_rules! script {
+    ($name:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("../lua/clock.lua"),
+                "\n",
+                include_str!("../lua/log.lua"),
+                "\n",
+                include_str!(concat!("../lua/", $name, ".lua"))
+            ))
+        })
+    };
+}
+
+static ACQUIRE: LazyLock<Script> = script!("acquire");
+static ENDED: LazyLock<Script> = script!("ended");
+static PEEK: LazyLock<Script> = script!("peek");
+static RESTORE: LazyLock<Script> = script!("restore");
+
 /// What `acquire.lua` returns.
 type Reply = (i8, u64, bool, Vec<i64>, Vec<String>, Vec<(u32, u64, bool)>);
 
@@ -130,10 +150,6 @@ type Reply = (i8, u64, bool, Vec<i64>, Vec<String>, Vec<(u32, u64, bool)>);
 pub struct Limiter {
     redis: Arc<Redis>,
     limits: Limits,
-    acquire: Script,
-    ended: Script,
-    peek: Script,
-    restore: Script,
 }
 
 impl Limiter {
@@ -141,23 +157,17 @@ impl Limiter {
     #[must_use]
     pub fn from_env(env: &Env, redis: Option<Arc<Redis>>) -> Option<Self> {
         let limits = Limits::from_env(env);
-        let script = |own: &str| {
-            let (clock, log) = (include_str!("../lua/clock.lua"), include_str!("../lua/log.lua"));
-            Script::new(&[clock, log, own].join("\n"))
-        };
-        Some(Self {
-            redis: redis?,
-            limits,
-            acquire: script(include_str!("../lua/acquire.lua")),
-            ended: script(include_str!("../lua/ended.lua")),
-            peek: script(include_str!("../lua/peek.lua")),
-            restore: script(include_str!("../lua/restore.lua")),
-        })
+        Some(Self { redis: redis?, limits })
+    }
+
+    /// Opens the connection, and loads what [`Self::peek`] needs, ahead of its first use.
+    pub async fn warm_up_to_peek(&self) {
+        self.redis.warm_up(&[&PEEK]).await;
     }
 
     /// Opens the connection, and loads the scripts, ahead of their first use.
     pub async fn warm_up(&self) {
-        self.redis.warm_up(&[&self.acquire, &self.ended, &self.peek, &self.restore]).await;
+        self.redis.warm_up(&[&ACQUIRE, &ENDED, &PEEK, &RESTORE]).await;
     }
 
     /// Whether it denies, or only watches.
@@ -204,7 +214,7 @@ impl Limiter {
     ) -> Result<Acquired, LimiterFault> {
         let question = Question::of(&self.limits, &permit.subject());
         let keep = self.keep(hold);
-        let mut script = prepared(&self.acquire, &question);
+        let mut script = prepared(&ACQUIRE, &question);
         script.arg(permit.member()).arg(micros(hold)).arg(keep);
         for log in &question.logs {
             script.arg(refused.0.get(&log.subject).copied().unwrap_or_default());
@@ -236,14 +246,14 @@ impl Limiter {
     /// [`RedisFault`]; the permit counts for as long as its hold, no less.
     pub async fn ended(&self, permit: &Permit<'_>) -> Result<u64, RedisFault> {
         let question = Question::of(&self.limits, &permit.subject());
-        self.redis.run(prepared(&self.ended, &question).arg(permit.member())).await
+        self.redis.run(prepared(&ENDED, &question).arg(permit.member())).await
     }
 
     /// What the layers would say of another message now. `None`: nobody knows, because Redis is away, or a log is not there: nothing
     /// was sent for a day, or it is restored by the next message.
     pub async fn peek(&self, subject: &Subject<'_>) -> Option<Verdict> {
         let question = Question::of(&self.limits, subject);
-        let mut script = prepared(&self.peek, &question);
+        let mut script = prepared(&PEEK, &question);
         args(&mut script, &question);
         match self.redis.run::<(bool, u64, Vec<(u32, u64, bool)>)>(&script).await {
             Ok((whole, at, said)) => whole.then(|| Verdict::new(at, false, &question.bounds, said)),
@@ -267,7 +277,7 @@ impl Limiter {
         let recalled = recall(database, &lost.iter().map(|(log, _)| *log).collect::<Vec<_>>()).await?;
         let writing = recalled.iter().filter_map(|recalled| {
             let (log, vacancy) = lost.iter().find(|(log, _)| log.subject == recalled.subject)?;
-            let mut script = self.restore.key(&question.clock);
+            let mut script = RESTORE.key(&question.clock);
             script.key(&log.key).arg(*vacancy).arg(recalled.generation).arg(keep);
             for (member, age) in &recalled.permits {
                 script.arg(member).arg(age);

@@ -10,7 +10,6 @@ use crate::ending::Ending;
 use crate::outbox::{Message, Settled};
 
 /// Puts notifications on their queue.
-#[derive(Debug)]
 pub struct Teller(Notifications);
 
 impl Teller {

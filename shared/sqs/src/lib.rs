@@ -2,6 +2,7 @@
 
 mod notifications;
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -22,10 +23,25 @@ pub struct QueueError {
     cause: String,
 }
 
+/// SQS, whose client is built when something is first put on a queue: most requests put nothing there, and none waits for it
+/// in the initialisation.
+#[derive(Clone)]
+pub struct Sqs(Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>);
+
+impl Sqs {
+    /// SQS by the client that is built then.
+    pub fn new(build: impl FnOnce() -> Client + Send + 'static) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(build))))
+    }
+
+    fn client(&self) -> &Client {
+        &self.0
+    }
+}
+
 /// A queue, found by its name when it is first needed.
-#[derive(Debug)]
 pub struct Queue {
-    client: Client,
+    sqs: Sqs,
     name: String,
     url: OnceCell<String>,
 }
@@ -33,16 +49,16 @@ pub struct Queue {
 impl Queue {
     /// The queue that a variable names, by its name or its URL; nothing is called.
     #[must_use]
-    pub fn from_env(env: &Env, variable: &str, default: &str, client: Client) -> Self {
-        Self::named(&env.or(variable, default), client)
+    pub fn from_env(env: &Env, variable: &str, default: &str, sqs: Sqs) -> Self {
+        Self::named(&env.or(variable, default), sqs)
     }
 
     /// The queue of a name or a URL.
     #[must_use]
-    pub fn named(queue: &str, client: Client) -> Self {
+    pub fn named(queue: &str, sqs: Sqs) -> Self {
         // The name is the end of a URL. The URL of the service itself is asked for: it is the one that is reached from here.
         let name = queue.rsplit('/').next().unwrap_or_default().to_owned();
-        Self { client, name, url: OnceCell::new() }
+        Self { sqs, name, url: OnceCell::new() }
     }
 
     /// Puts a message on it, to be seen after a delay of at most [`LONGEST_DELAY`], in whole seconds rounded up. Of a group,
@@ -55,14 +71,14 @@ impl Queue {
         let url = self.url.get_or_try_init(|| self.find()).await.map_err(fault)?;
         let delay = delay.min(LONGEST_DELAY);
         let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-        let send = self.client.send_message().queue_url(url).message_body(body);
+        let send = self.sqs.client().send_message().queue_url(url).message_body(body);
         let send = send.delay_seconds(i32::try_from(seconds).unwrap_or_default());
         let sent = send.set_message_group_id(group.map(str::to_owned)).send().await;
         sent.map(drop).map_err(|error| fault(DisplayErrorContext(error).to_string()))
     }
 
     async fn find(&self) -> Result<String, String> {
-        let answer = self.client.get_queue_url().queue_name(&self.name).send().await;
+        let answer = self.sqs.client().get_queue_url().queue_name(&self.name).send().await;
         let answer = answer.map_err(|error| DisplayErrorContext(error).to_string())?;
         answer.queue_url.ok_or_else(|| "it has no URL".to_owned())
     }

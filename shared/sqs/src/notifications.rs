@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use aws_sdk_sqs::Client;
 use huntaze_domain::env::Env;
 use huntaze_domain::notification::Notification;
 
-use crate::{Queue, QueueError};
+use crate::{Queue, QueueError, Sqs};
 
 /// The notifications' queue.
-#[derive(Debug)]
 pub struct Notifications(Queue);
 
 impl Notifications {
     /// Reads `SQS_NOTIFICATIONS_QUEUE`, a name or a URL; nothing is called.
     #[must_use]
-    pub fn from_env(env: &Env, client: Client) -> Self {
-        Self(Queue::from_env(env, "SQS_NOTIFICATIONS_QUEUE", "huntaze-notifications-production", client))
+    pub fn from_env(env: &Env, sqs: Sqs) -> Self {
+        Self(Queue::from_env(env, "SQS_NOTIFICATIONS_QUEUE", "huntaze-notifications-production", sqs))
     }
 
     /// Puts a notification on the queue. Put twice, it is delivered once.

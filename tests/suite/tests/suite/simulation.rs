@@ -137,8 +137,9 @@ fn worker(kit: &Kit) -> Result<Sender> {
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(tls))).map(Arc::new);
     let limiter = Limiter::from_env(env, Redis::from_env(env).map(Arc::new));
     let (sessions, platform) = (Sessions::from_env(env, aws.dynamodb()), Platform::from_env(env, http.clone()));
-    let (hints, dead) = (Hints::from_env(env, aws.sqs()), DeadQueue::from_env(env, aws.sqs()));
-    let teller = Teller::new(Notifications::from_env(env, aws.sqs()));
+    let queues = aws.queues();
+    let (hints, dead) = (Hints::from_env(env, queues.clone()), DeadQueue::from_env(env, queues.clone()));
+    let teller = Teller::new(Notifications::from_env(env, queues));
     let rules = Rules::from_env(env);
     let built = database.zip(limiter).zip(sessions).zip(platform);
     let built = built.map(|(((database, limiter), sessions), platform)| {
