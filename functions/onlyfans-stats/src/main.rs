@@ -28,6 +28,6 @@ async fn main() -> Result<(), lambda_http::Error> {
     let built = config::sessions(&env).zip(limit).zip(database).zip(limiter);
     let app =
         env.finish(built.map(|(((sessions, limit), database), limiter)| App { sessions, limit, database, limiter }))?;
-    tokio::join!(app.database.warm_up(), app.limit.warm_up(), app.limiter.warm_up());
+    tokio::join!(app.database.warm_up(), app.limit.warm_up());
     api::serve(&app).await
 }
