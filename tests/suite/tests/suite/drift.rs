@@ -304,7 +304,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("redis", &["domain"]),
     ("sqs", &["domain"]),
     ("costs", &["domain", "postgres", "sqs"]),
-    ("lambda", &["domain", "redis"]),
+    ("lambda", &["domain", "redis", "sqs"]),
     ("messaging", &["domain", "postgres", "redis", "sqs"]),
     ("notify", &["domain"]),
     ("orchestrator", &["domain", "postgres", "redis", "costs", "messaging"]),
