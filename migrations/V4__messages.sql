@@ -2,9 +2,11 @@
 --
 --   awaiting_approval → queued → claimed → sending → sent · failed · unknown
 --
--- Every write behind `queued` names the claim's fence: who was overtaken changes nothing. `sending` is the point of no return:
--- from there on only what the platform says decides. The order of locks, in every function here: letters, accounts, messages, attempts,
--- limiter_logs; rows of one table by their key.
+-- Every write behind `queued` names the claim's fence: who was overtaken changes nothing, but that a message was sent counts whoever
+-- says so. `sending` is the point of no return: from there on only what the platform says decides.
+--
+-- Every function here locks the account's row first, and so has all below it to itself: its messages, attempts and letters. What is
+-- locked before it: the letter, where one is redriven; the user, where an account is made. Behind it: limiter_logs, by their subject.
 
 -- An account's own state. It is woken at one time at most: who makes a message due says so here, and only an earlier time is
 -- a further hint on the queue.
@@ -26,7 +28,12 @@ ALTER TABLE orchestrator.accounts
     ADD COLUMN refusals smallint NOT NULL DEFAULT 0,
     -- When the queue's hint comes that is under way.
     ADD COLUMN wake_at timestamptz,
+    -- Its user id on the platform, as the platform said of its session. Two accounts with one of it would have its limits twice.
+    ADD COLUMN platform_user_id text UNIQUE,
+    -- When its session was kept last.
+    ADD COLUMN session_at timestamptz,
     ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
+CREATE INDEX accounts_by_time ON orchestrator.accounts (created_at DESC, id DESC);
 
 CREATE TABLE orchestrator.messages (
     id                text PRIMARY KEY,
@@ -67,13 +74,11 @@ CREATE TABLE orchestrator.messages (
     looks             smallint NOT NULL DEFAULT 0,
     blind_looks       smallint NOT NULL DEFAULT 0,
     look_at           timestamptz,
-    decided_by        text,
-    decided_at        timestamptz,
     request_id        text NOT NULL,
     trace_id          text NOT NULL,
     created_at        timestamptz NOT NULL DEFAULT now(),
     settled_at        timestamptz,
-    -- Raised by every change but that of the next column: DynamoDB's tables hold the message as of a version.
+    -- Raised by every change that is shown: DynamoDB's tables hold the message as of a version.
     version           bigint NOT NULL DEFAULT 1,
     changed_at        timestamptz NOT NULL DEFAULT now(),
     projected         bigint NOT NULL DEFAULT 0,
@@ -86,12 +91,18 @@ CREATE INDEX messages_in_hand ON orchestrator.messages (account_id, claimed_unti
 CREATE INDEX messages_to_look_for ON orchestrator.messages (look_at) WHERE status = 'unknown' AND look_at IS NOT NULL;
 CREATE INDEX messages_alike ON orchestrator.messages (account_id, content_hash, created_at);
 CREATE INDEX messages_by_user ON orchestrator.messages (user_id, created_at DESC, id DESC);
+-- What is rare among them, and looked for.
+CREATE INDEX messages_by_user_not_sent ON orchestrator.messages (user_id, created_at DESC, id DESC) WHERE status <> 'sent';
 CREATE INDEX messages_to_project ON orchestrator.messages (changed_at) WHERE projected < version;
 -- A fan's conversation, and an account's day.
 CREATE INDEX messages_of_thread ON orchestrator.messages (account_id, recipient_id, created_at);
 CREATE INDEX messages_of_day ON orchestrator.messages (account_id, created_at);
 -- One message of the platform is one of ours.
 CREATE UNIQUE INDEX messages_by_platform_id ON orchestrator.messages (account_id, platform_id) WHERE platform_id IS NOT NULL;
+
+-- A status as it is shown: a claim is no news for anybody outside.
+CREATE FUNCTION orchestrator.shown_status(status text) RETURNS text
+    LANGUAGE sql IMMUTABLE RETURN CASE status WHEN 'claimed' THEN 'queued' ELSE status END;
 
 CREATE FUNCTION orchestrator.count_version() RETURNS trigger
     LANGUAGE plpgsql AS $$
@@ -101,7 +112,9 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER count_version BEFORE UPDATE ON orchestrator.messages
-    FOR EACH ROW WHEN (OLD.projected = NEW.projected) EXECUTE FUNCTION orchestrator.count_version();
+    FOR EACH ROW WHEN ((orchestrator.shown_status(OLD.status), OLD.content, OLD.failure, OLD.platform_id, OLD.settled_at)
+        IS DISTINCT FROM (orchestrator.shown_status(NEW.status), NEW.content, NEW.failure, NEW.platform_id, NEW.settled_at))
+    EXECUTE FUNCTION orchestrator.count_version();
 
 -- One call of the platform. Written before its bytes leave.
 CREATE TABLE orchestrator.message_attempts (
@@ -114,6 +127,8 @@ CREATE TABLE orchestrator.message_attempts (
     began_at     timestamptz NOT NULL DEFAULT now(),
     -- The last moment at which it can have reached the fan: the limits count it from here.
     counts_until timestamptz NOT NULL,
+    -- The limiter only watched, and would have denied it.
+    watched      boolean NOT NULL DEFAULT false,
     outcome      text NOT NULL DEFAULT 'sending' CHECK (outcome IN ('sending', 'sent', 'refused', 'failed', 'unknown')),
     reason       text,
     http_status  smallint,
@@ -123,6 +138,16 @@ CREATE TABLE orchestrator.message_attempts (
 CREATE INDEX message_attempts_by_account ON orchestrator.message_attempts (account_id, counts_until);
 CREATE INDEX message_attempts_by_user ON orchestrator.message_attempts (user_id, counts_until);
 CREATE INDEX message_attempts_by_time ON orchestrator.message_attempts (counts_until);
+
+-- What somebody has to be told of a message, and was not yet. Its id is the notification's.
+CREATE TABLE orchestrator.message_notices (
+    id         text PRIMARY KEY,
+    kind       text NOT NULL CHECK (kind IN ('account_paused', 'message_given_up', 'message_unknown')),
+    message_id text NOT NULL REFERENCES orchestrator.messages,
+    reason     text,
+    noted_at   timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX message_notices_by_message ON orchestrator.message_notices (message_id);
 
 -- Denials of the limiter, counted by the hour.
 CREATE TABLE orchestrator.limiter_denials (
@@ -180,7 +205,7 @@ BEGIN
             SELECT h.claimed_until FROM orchestrator.messages h
              WHERE h.account_id = of_account AND h.status IN ('claimed', 'sending')
              UNION ALL
-            SELECT m.look_at FROM orchestrator.messages m
+            SELECT greatest(m.look_at, account.resume_at) FROM orchestrator.messages m
              WHERE m.account_id = of_account AND m.status = 'unknown' AND m.look_at IS NOT NULL) w;
     IF due IS NULL THEN RETURN NULL; END IF;
     due := greatest(due, now());
@@ -346,9 +371,10 @@ BEGIN
     UPDATE orchestrator.messages
        SET status = 'sending', attempts = of_attempt, claimed_until = now() + make_interval(secs => lease_ms / 1000.0)
      WHERE id = of_message;
-    INSERT INTO orchestrator.message_attempts (message_id, attempt, account_id, user_id, recipient_id, message_type, counts_until)
+    INSERT INTO orchestrator.message_attempts (message_id, attempt, account_id, user_id, recipient_id, message_type, counts_until,
+                                               watched)
     VALUES (m.id, of_attempt, m.account_id, m.user_id, m.recipient_id, m.message_type,
-            now() + make_interval(secs => hold_ms / 1000.0));
+            now() + make_interval(secs => hold_ms / 1000.0), cardinality(denied) > 0);
     PERFORM orchestrator.count_denials(m, denied);
     RETURN 'sending';
 END $$;
@@ -385,40 +411,109 @@ BEGIN
                                     THEN greatest(a.limited_until, now() + make_interval(secs => account_ms / 1000.0))
                                     ELSE a.limited_until END
          WHERE a.id = m.account_id AND account_ms IS NOT NULL;
-        -- What waits for the same fan, or is of the same type, would be denied one by one.
+        -- What waits for the same fan, is of the same type, or for one more fan where there are enough, would be denied one by one.
         UPDATE orchestrator.messages o
            SET not_before = greatest(o.not_before, m.not_before)
          WHERE o.account_id = m.account_id AND o.status = 'queued' AND o.not_before < m.not_before AND message_ms IS NOT NULL
            AND (o.recipient_id = m.recipient_id AND EXISTS (SELECT FROM unnest(denied) layer WHERE layer LIKE 'recipient\_%')
+                OR 'recipients_hour' = ANY (denied)
+                   AND NOT EXISTS (SELECT FROM orchestrator.message_attempts t
+                                    WHERE t.account_id = o.account_id AND t.recipient_id = o.recipient_id
+                                      AND t.counts_until > now() - interval '1 hour')
                 OR o.message_type = m.message_type AND EXISTS (SELECT FROM unnest(denied) layer WHERE layer LIKE m.message_type || '\_%'));
         PERFORM orchestrator.count_denials(m, denied);
     END IF;
     RETURN orchestrator.wake((SELECT account_id FROM orchestrator.messages WHERE id = of_message));
 END $$;
 
+-- Whether another attempt of a message than this may have reached its fan: it was sent again by a person who could not know.
+CREATE FUNCTION orchestrator.may_have_arrived(of_message text, but_for smallint) RETURNS boolean
+    LANGUAGE sql STABLE RETURN EXISTS (
+        SELECT FROM orchestrator.message_attempts t
+         WHERE t.message_id = of_message AND t.attempt <> but_for AND t.outcome = 'unknown');
+
+-- Keeps that somebody has to be told of a message: `account_paused`, `message_given_up` or `message_unknown`. Kept in the transaction
+-- that makes it so, told behind it, and by the sweep where that was missed.
+CREATE FUNCTION orchestrator.note(m orchestrator.messages, what text, why text) RETURNS void
+    LANGUAGE sql AS $$
+    INSERT INTO orchestrator.message_notices (id, kind, message_id, reason)
+    VALUES (what || '#' || m.id || '#' || m.fence, what, m.id, why) ON CONFLICT DO NOTHING
+$$;
+
+-- Pauses the account of a message, for which it is. The account's row is locked by the caller.
+CREATE FUNCTION orchestrator.pause_account(m orchestrator.messages, why text) RETURNS void
+    LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE orchestrator.accounts SET status = 'paused', paused_reason = why, updated_at = now()
+     WHERE id = m.account_id AND status = 'active';
+    IF NOT FOUND THEN RETURN; END IF;
+    INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, reason, request_id)
+    VALUES ('message-sender', 'account.pause', 'account:' || m.account_id, '{"status": "active"}', '{"status": "paused"}', why,
+            m.request_id);
+    PERFORM orchestrator.note(m, 'account_paused', why);
+END $$;
+
+-- Gives a claimed message back, and pauses its account: without a person nothing of it can be sent. Returns as `wake`.
+CREATE FUNCTION orchestrator.pause_sending(of_message text, of_fence bigint, why text) RETURNS bigint
+    LANGUAGE plpgsql AS $$
+DECLARE
+    m orchestrator.messages;
+BEGIN
+    PERFORM FROM orchestrator.accounts a
+      WHERE a.id = (SELECT account_id FROM orchestrator.messages WHERE id = of_message) FOR UPDATE;
+    UPDATE orchestrator.messages n SET status = 'queued', claimed_until = NULL
+     WHERE n.id = of_message AND n.fence = of_fence AND n.status = 'claimed'
+    RETURNING * INTO m;
+    IF FOUND THEN PERFORM orchestrator.pause_account(m, why); END IF;
+    RETURN orchestrator.wake((SELECT account_id FROM orchestrator.messages WHERE id = of_message));
+END $$;
+
+-- What an attempt's end says of its account: `health` (`well`, `unwell` or absent), `forbidden`, `account_ms` (it waits so long), `pause`
+-- (it is paused for that reason). most_failures in a row open the breaker for open_ms; most_refusals pause. The account's row is
+-- locked by the caller.
+CREATE FUNCTION orchestrator.note_health(m orchestrator.messages, ending jsonb, most_failures bigint, open_ms bigint, most_refusals bigint)
+    RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    account orchestrator.accounts;
+BEGIN
+    SELECT * INTO account FROM orchestrator.accounts a WHERE a.id = m.account_id;
+    account.failures := CASE ending ->> 'health' WHEN 'well' THEN 0 WHEN 'unwell' THEN least(account.failures + 1, 1000)
+                                                 ELSE account.failures END;
+    account.refusals := CASE WHEN (ending ->> 'forbidden')::boolean THEN least(account.refusals + 1, 1000)
+                             WHEN ending ->> 'health' = 'well' THEN 0 ELSE account.refusals END;
+    UPDATE orchestrator.accounts a
+       SET failures = account.failures, refusals = account.refusals,
+           resume_at = greatest(a.resume_at, now() + make_interval(secs => (ending ->> 'account_ms')::bigint / 1000.0),
+                                CASE WHEN ending ->> 'health' = 'unwell' AND account.failures >= most_failures
+                                     THEN now() + make_interval(secs => open_ms / 1000.0) END)
+     WHERE a.id = m.account_id;
+    IF ending ->> 'pause' IS NOT NULL OR account.refusals >= most_refusals THEN
+        PERFORM orchestrator.pause_account(m, coalesce(ending ->> 'pause', 'forbidden'));
+    END IF;
+END $$;
+
 -- Ends an attempt. ending: `outcome` (`sent`, `retry`, `failed`, `unknown`), `platform_id`, `reason`, `http_status`; `wait_ms`
 -- before the retry, `counted` false where it takes none of the retries; `refreshed`: the session is to be read again for it;
--- `look_ms` before the first look; `account_ms`: the account waits so long; `health`: `well`, `unwell` or absent; `forbidden`;
--- `pause`: the account is paused for that reason. most_failures in a row open the breaker for open_ms; most_refusals pause.
--- settled: whether this did it (or the same, sent twice); status: the message's; dead: its retries are used up; paused: this
--- paused the account.
+-- `look_ms` before the first look; and what `note_health` reads.
+-- settled: whether this did it (or the same, sent twice); status: the message's; letter: its retries are used up, and this is the
+-- dead letter; noted: somebody has to be told.
 CREATE FUNCTION orchestrator.settle_message(of_message text, of_fence bigint, of_attempt smallint, ending jsonb, most_failures bigint,
                                             open_ms bigint, most_refusals bigint, OUT settled boolean, OUT status text,
-                                            OUT dead boolean, OUT paused text, OUT wake_ms bigint)
+                                            OUT letter text, OUT noted boolean, OUT wake_ms bigint)
     LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     m orchestrator.messages;
-    account orchestrator.accounts;
+    dead boolean := false;
     ended text := ending ->> 'outcome';
     counted boolean := coalesce((ending ->> 'counted')::boolean, true);
     identity text := ending ->> 'platform_id';
+    due timestamptz := now() + make_interval(secs => (ending ->> 'wait_ms')::bigint / 1000.0);
 BEGIN
-    SELECT * INTO account FROM orchestrator.accounts a
-     WHERE a.id = (SELECT n.account_id FROM orchestrator.messages n WHERE n.id = of_message) FOR UPDATE;
+    PERFORM FROM orchestrator.accounts a
+      WHERE a.id = (SELECT n.account_id FROM orchestrator.messages n WHERE n.id = of_message) FOR UPDATE;
     SELECT * INTO m FROM orchestrator.messages n WHERE n.id = of_message FOR UPDATE;
     status := m.status;
-    dead := m.dead_lettered;
     settled := m.fence = of_fence AND m.attempts = of_attempt AND m.status = 'sending';
     IF NOT settled THEN
         -- Sent twice, or too late: what was found interrupted is now known after all, if it was sent.
@@ -429,7 +524,9 @@ BEGIN
         IF settled OR NOT (m.attempts = of_attempt
                            AND (m.fence = of_fence AND m.status = 'unknown' AND ended <> 'unknown'
                                 OR ended = 'sent' AND m.status IN ('queued', 'claimed', 'unknown', 'cancelled', 'failed'))) THEN
-            paused := CASE WHEN settled AND account.status = 'paused' THEN account.paused_reason END;
+            noted := EXISTS (SELECT FROM orchestrator.message_notices t WHERE t.message_id = of_message);
+            letter := CASE WHEN settled THEN (SELECT l.id FROM orchestrator.dead_letters l
+                                               WHERE l.id = 'message:' || of_message || '#' || of_fence) END;
             wake_ms := orchestrator.wake(m.account_id);
             RETURN;
         END IF;
@@ -439,6 +536,10 @@ BEGIN
     IF ended = 'retry' AND counted AND m.retries_left = 0 THEN
         dead := true;
         ended := 'failed';
+    END IF;
+    IF ended = 'failed' AND orchestrator.may_have_arrived(of_message, of_attempt) THEN
+        dead := false;
+        ended := 'unknown';
     END IF;
     UPDATE orchestrator.message_attempts t
        SET outcome = CASE ending ->> 'outcome' WHEN 'retry' THEN 'failed' WHEN 'failed' THEN 'refused' ELSE ending ->> 'outcome' END,
@@ -455,41 +556,25 @@ BEGIN
            platform_id = coalesce(identity, n.platform_id), dead_lettered = dead,
            retries_left = n.retries_left - CASE WHEN ended = 'retry' AND counted THEN 1 ELSE 0 END,
            session_refreshed = n.session_refreshed OR coalesce((ending ->> 'refreshed')::boolean, false),
-           not_before = CASE ended WHEN 'retry' THEN now() + make_interval(secs => (ending ->> 'wait_ms')::bigint / 1000.0)
-                                     ELSE n.not_before END,
+           not_before = CASE ended WHEN 'retry' THEN due ELSE n.not_before END,
+           -- Whom the platform holds up gets into line anew: it may be one fan, and the others go on.
+           rank_at = n.rank_at + CASE WHEN ended = 'retry' AND ending ->> 'account_ms' IS NOT NULL
+                                      THEN greatest(due - n.not_before, interval '0') ELSE interval '0' END,
            looks = 0, blind_looks = 0,
            look_at = CASE ended WHEN 'unknown' THEN now() + make_interval(secs => (ending ->> 'look_ms')::bigint / 1000.0) END,
            claimed_until = NULL, settled_at = CASE ended WHEN 'retry' THEN NULL ELSE now() END
      WHERE n.id = of_message
     RETURNING n.status INTO status;
-
-    IF dead AND status = 'failed' THEN
+    -- Nobody looks for it: a person decides.
+    IF ended = 'unknown' AND ending ->> 'look_ms' IS NULL THEN PERFORM orchestrator.note(m, 'message_unknown', ending ->> 'reason'); END IF;
+    IF dead THEN
+        letter := 'message:' || of_message || '#' || of_fence;
         INSERT INTO orchestrator.dead_letters (id, kind, account_id, message_id, reason)
-        VALUES ('message:' || of_message || '#' || of_fence, 'message', m.account_id, of_message, ending ->> 'reason')
-            ON CONFLICT DO NOTHING;
+        VALUES (letter, 'message', m.account_id, of_message, ending ->> 'reason') ON CONFLICT DO NOTHING;
+        PERFORM orchestrator.note(m, 'message_given_up', ending ->> 'reason');
     END IF;
-
-    account.failures := CASE ending ->> 'health' WHEN 'well' THEN 0 WHEN 'unwell' THEN least(account.failures + 1, 1000)
-                                                 ELSE account.failures END;
-    account.refusals := CASE WHEN (ending ->> 'forbidden')::boolean THEN least(account.refusals + 1, 1000)
-                             WHEN ending ->> 'health' = 'well' THEN 0 ELSE account.refusals END;
-    paused := CASE WHEN account.status <> 'active' THEN NULL
-                   WHEN ending ->> 'pause' IS NOT NULL THEN ending ->> 'pause'
-                   WHEN account.refusals >= most_refusals THEN 'forbidden' END;
-    UPDATE orchestrator.accounts a
-       SET failures = account.failures, refusals = account.refusals,
-           resume_at = greatest(a.resume_at, now() + make_interval(secs => (ending ->> 'account_ms')::bigint / 1000.0),
-                                CASE WHEN ending ->> 'health' = 'unwell' AND account.failures >= most_failures
-                                     THEN now() + make_interval(secs => open_ms / 1000.0) END),
-           status = CASE WHEN paused IS NULL THEN a.status ELSE 'paused' END,
-           paused_reason = coalesce(paused, a.paused_reason),
-           updated_at = CASE WHEN paused IS NULL THEN a.updated_at ELSE now() END
-     WHERE a.id = m.account_id;
-    IF paused IS NOT NULL THEN
-        INSERT INTO orchestrator.audit_log (actor, action, subject, before, after, reason, request_id)
-        VALUES ('message-sender', 'account.pause', 'account:' || m.account_id, '{"status": "active"}', '{"status": "paused"}', paused,
-                m.request_id);
-    END IF;
+    PERFORM orchestrator.note_health(m, ending, most_failures, open_ms, most_refusals);
+    noted := EXISTS (SELECT FROM orchestrator.message_notices t WHERE t.message_id = of_message);
     wake_ms := orchestrator.wake(m.account_id);
 END $$;
 
@@ -499,10 +584,14 @@ CREATE FUNCTION orchestrator.claim_look(of_account text, lease_ms bigint, OUT wa
                                         OUT known text[])
     LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    resume_at timestamptz;
 BEGIN
-    PERFORM FROM orchestrator.accounts a WHERE a.id = of_account FOR UPDATE;
+    SELECT a.resume_at INTO resume_at FROM orchestrator.accounts a WHERE a.id = of_account FOR UPDATE;
     UPDATE orchestrator.accounts SET wake_at = NULL WHERE id = of_account AND wake_at <= now() + interval '1 second';
     PERFORM orchestrator.expire(of_account);
+    -- The platform is left alone for looks as well.
+    IF resume_at > now() THEN RETURN; END IF;
     UPDATE orchestrator.messages m SET look_at = now() + make_interval(secs => lease_ms / 1000.0)
      WHERE m.id = (SELECT d.id FROM orchestrator.messages d
                     WHERE d.account_id = of_account AND d.status = 'unknown' AND d.look_at <= now()
@@ -552,11 +641,12 @@ BEGIN
     END IF;
     SELECT n.status, n.status = 'unknown' AND n.look_at IS NULL INTO status, undecided
       FROM orchestrator.messages n WHERE n.id = of_message;
+    IF undecided THEN PERFORM orchestrator.note(m, 'message_unknown', NULL); END IF;
     wake_ms := orchestrator.wake(m.account_id);
 END $$;
 
--- A person's decision about a message: `approve` or `reject` what waits for approval, `cancel` what is not being sent, `resend` what
--- nobody knows the end of, `redrive` what was given up. edit: another text, of what is approved. retries: of what is sent again.
+-- A person's decision about a message: `approve` or `reject` what waits for approval, `cancel` what is not being sent (then it is as
+-- unknown again as it was, if it was), `resend` what nobody knows the end of, `redrive` what was given up. edit: another text, of what is approved. retries: of what is sent again.
 -- outcome: `done`, `same` (it was decided so already), `unknown`, `foreign`, or `too_late` with its status.
 CREATE FUNCTION orchestrator.decide_message(of_message text, decision text, owner text, actor text, edit text, edit_hash bytea, why text,
                                             retries smallint, step_ms bigint, request text, OUT outcome text, OUT decided orchestrator.messages,
@@ -587,7 +677,8 @@ BEGIN
     IF outcome <> 'done' THEN RETURN; END IF;
 
     UPDATE orchestrator.messages m
-       SET status = CASE decision WHEN 'reject' THEN 'rejected' WHEN 'cancel' THEN 'cancelled' ELSE 'queued' END,
+       SET status = CASE WHEN decision = 'cancel' AND orchestrator.may_have_arrived(of_message, 0::smallint) THEN 'unknown'
+                         WHEN decision = 'cancel' THEN 'cancelled' WHEN decision = 'reject' THEN 'rejected' ELSE 'queued' END,
            content = coalesce(edit, m.content), content_hash = coalesce(edit_hash, m.content_hash),
            failure = CASE WHEN decision IN ('reject', 'cancel') THEN m.failure END, dead_lettered = false,
            retries_left = CASE WHEN decision IN ('resend', 'redrive') THEN retries ELSE m.retries_left END,
@@ -597,7 +688,7 @@ BEGIN
            rank_at = CASE WHEN decision IN ('approve', 'resend', 'redrive')
                           THEN greatest(m.not_before, now()) + make_interval(secs => orchestrator.steps(m.priority) * step_ms / 1000.0)
                           ELSE m.rank_at END,
-           decided_by = actor, decided_at = now(), claimed_until = NULL,
+           claimed_until = NULL,
            settled_at = CASE WHEN decision IN ('reject', 'cancel') THEN now() END
      WHERE m.id = of_message
     RETURNING * INTO decided;
@@ -618,8 +709,9 @@ CREATE FUNCTION orchestrator.wake_overdue(most bigint) RETURNS SETOF text
          WHERE (w.wake_at IS NULL OR w.wake_at < now() - interval '1 minute' OR w.wake_at > now() + interval '1 second')
            AND (w.id IN (SELECT m.account_id FROM orchestrator.messages m
                           WHERE m.status IN ('claimed', 'sending') AND m.claimed_until <= now())
-                OR w.id IN (SELECT m.account_id FROM orchestrator.messages m
-                             WHERE m.status = 'unknown' AND m.look_at <= now())
+                OR coalesce(w.resume_at, now()) <= now()
+                   AND w.id IN (SELECT m.account_id FROM orchestrator.messages m
+                                 WHERE m.status = 'unknown' AND m.look_at <= now())
                 OR w.status = 'active' AND coalesce(greatest(w.resume_at, w.limited_until), now()) <= now()
                    AND w.id IN (SELECT m.account_id FROM orchestrator.messages m
                                  WHERE m.status = 'queued' AND m.not_before <= now())
@@ -693,19 +785,57 @@ BEGIN
     wake_ms := orchestrator.wake(of_account);
 END $$;
 
+-- Makes an account or changes it (`set_account`), and keeps whose session it has where it is given one.
+-- outcome: as of `set_account`; `taken`: another account is of that user of the platform; `another`: the account is of another user
+-- of the platform, whose limits and conversations it has. Of both nothing is changed.
+CREATE FUNCTION orchestrator.keep_account(of_account text, owner text, change jsonb, platform_user text, actor text,
+                                          administrator boolean, most bigint, request text,
+                                          OUT outcome text, OUT account orchestrator.accounts, OUT wake_ms bigint)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    kept record;
+BEGIN
+    SELECT * INTO kept FROM orchestrator.set_account(of_account, owner, change, actor, administrator, most, request);
+    outcome := kept.outcome;
+    account := kept.account;
+    wake_ms := kept.wake_ms;
+    IF outcome NOT IN ('created', 'changed', 'same') THEN RETURN; END IF;
+    IF (kept.account).platform_user_id <> platform_user THEN
+        RAISE EXCEPTION USING ERRCODE = 'HZ001';
+    END IF;
+    IF platform_user IS NOT NULL THEN
+        UPDATE orchestrator.accounts a SET platform_user_id = platform_user, updated_at = now()
+         WHERE a.id = of_account
+        RETURNING * INTO account;
+        INSERT INTO orchestrator.audit_log (actor, action, subject, request_id)
+        VALUES (actor, 'account.session', 'account:' || of_account, request);
+        outcome := CASE outcome WHEN 'same' THEN 'changed' ELSE outcome END;
+    END IF;
+EXCEPTION WHEN unique_violation THEN
+    -- Whatever was done since BEGIN is taken back.
+    outcome := 'taken';
+    account := NULL;
+    wake_ms := NULL;
+WHEN SQLSTATE 'HZ001' THEN
+    outcome := 'another';
+    account := NULL;
+    wake_ms := NULL;
+END $$;
+
 -- What DynamoDB's tables are to hold of a message, its conversation and its account's day (UTC). Each with a version that grows
 -- with every change of what it is made of, so that whoever writes an older one is refused.
 CREATE FUNCTION orchestrator.message_projection(of_message text) RETURNS jsonb
     LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_object(
-        'message', to_jsonb(m),
+        'message', to_jsonb(m) || jsonb_build_object('status', orchestrator.shown_status(m.status)),
         'thread', (SELECT jsonb_build_object(
                               'version', sum(t.version), 'messages', count(*), 'sent', count(*) FILTER (WHERE t.status = 'sent'),
-                              'lastMessageId', (array_agg(t.id ORDER BY t.created_at DESC, t.id DESC))[1],
-                              'lastStatus', (array_agg(CASE t.status WHEN 'claimed' THEN 'queued' ELSE t.status END ORDER BY t.created_at DESC, t.id DESC))[1],
-                              'lastMessageAt', max(t.created_at),
                               'lastSentAt', max(t.settled_at) FILTER (WHERE t.status = 'sent'))
-                     FROM orchestrator.messages t WHERE t.account_id = m.account_id AND t.recipient_id = m.recipient_id),
+                     FROM orchestrator.messages t WHERE t.account_id = m.account_id AND t.recipient_id = m.recipient_id)
+               || (SELECT jsonb_build_object('lastMessageId', l.id, 'lastStatus', orchestrator.shown_status(l.status),
+                                             'lastMessageAt', l.created_at)
+                     FROM orchestrator.messages l WHERE l.account_id = m.account_id AND l.recipient_id = m.recipient_id
+                    ORDER BY l.created_at DESC, l.id DESC LIMIT 1),
         'day', (SELECT jsonb_build_object(
                            'version', sum(s.version), 'day', s.day,
                            'messages', sum(s.n), 'recipients', (SELECT count(DISTINCT d.recipient_id) FROM orchestrator.messages d
@@ -713,7 +843,7 @@ CREATE FUNCTION orchestrator.message_projection(of_message text) RETURNS jsonb
                                   AND d.created_at < (s.day + 1)::timestamp AT TIME ZONE 'UTC'),
                            'byStatus', jsonb_object_agg(s.status, s.n))
                   FROM (SELECT (m.created_at AT TIME ZONE 'UTC')::date AS day,
-                               CASE d.status WHEN 'claimed' THEN 'queued' ELSE d.status END AS status, count(*) AS n, sum(d.version) AS version
+                               orchestrator.shown_status(d.status) AS status, count(*) AS n, sum(d.version) AS version
                           FROM orchestrator.messages d
                          WHERE d.account_id = m.account_id
                            AND d.created_at >= date_trunc('day', m.created_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'

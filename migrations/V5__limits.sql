@@ -26,18 +26,21 @@ CREATE FUNCTION orchestrator.limiter_shard(user_id text, shards integer) RETURNS
     RETURN (get_byte(sha256(convert_to(user_id, 'UTF8')), 0) * 256 + get_byte(sha256(convert_to(user_id, 'UTF8')), 1)) % shards;
 
 -- Begins the next generation of logs, and gives what each has to hold: the attempts that still count, the latest ones if there are
--- more than any limit. logs: a list of `subject`, `window_ms`, and whose it is: `account`, `user`, or `shard` of `shards`.
+-- more than any limit. logs: a list of `subject`, `window_ms`, and whose it is: `account`, `user`, or `shard` of `shards`; `watching`:
+-- it is to be as if the limiter had denied what it only watched.
 -- permits: a list of attempts; `age_us`: for so long they have not been able to reach the fan any more, less than 0: they still are.
 -- Sent twice, it begins two generations, and the first is not taken.
 CREATE FUNCTION orchestrator.recall_permits(logs jsonb, most bigint) RETURNS TABLE (log text, raised bigint, permits jsonb)
     LANGUAGE plpgsql AS $$
 DECLARE
     wanted jsonb;
+    watching boolean;
     moment timestamptz;
     since timestamptz;
 BEGIN
     FOR wanted IN SELECT l FROM jsonb_array_elements(logs) l ORDER BY l ->> 'subject' LOOP
         log := wanted ->> 'subject';
+        watching := wanted ? 'watching';
         INSERT INTO orchestrator.limiter_logs AS l (subject, generation) VALUES (log, 1)
             ON CONFLICT (subject) DO UPDATE SET generation = l.generation + 1
             RETURNING l.generation INTO raised;
@@ -50,13 +53,13 @@ BEGIN
                    'age_us', (extract(epoch FROM moment - a.counts_until) * 1000000)::bigint)), '[]')
           INTO permits
           FROM (SELECT t.* FROM orchestrator.message_attempts t
-                 WHERE t.account_id = wanted ->> 'account' AND t.counts_until > since
+                 WHERE t.account_id = wanted ->> 'account' AND t.counts_until > since AND NOT (t.watched AND watching)
                  UNION ALL
                 SELECT t.* FROM orchestrator.message_attempts t
-                 WHERE t.user_id = wanted ->> 'user' AND t.counts_until > since
+                 WHERE t.user_id = wanted ->> 'user' AND t.counts_until > since AND NOT (t.watched AND watching)
                  UNION ALL
                 SELECT t.* FROM orchestrator.message_attempts t
-                 WHERE wanted ? 'shard' AND t.counts_until > since
+                 WHERE wanted ? 'shard' AND t.counts_until > since AND NOT (t.watched AND watching)
                    AND orchestrator.limiter_shard(t.user_id, (wanted ->> 'shards')::integer) = (wanted ->> 'shard')::integer
                  ORDER BY counts_until DESC LIMIT most) a;
         RETURN NEXT;

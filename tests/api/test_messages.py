@@ -34,6 +34,8 @@ _PATIENCE_SECONDS = 240
 _KILLS = 10
 # Some of them wait for a call then, some are between two statements, and some have nothing to do.
 _KILLED_AT_ONCE = 3
+# Redis stands still for so long, and is away for so long behind its crash.
+_STANDSTILL = datetime.timedelta(seconds=30)
 _OUTAGE = datetime.timedelta(seconds=9)
 
 _CONFIGURATION = {
@@ -163,7 +165,7 @@ class Messages(unittest.TestCase):
         try:
             _each(lambda account: [account.send() for _ in range(4)], accounts)
             # That nothing comes takes its time to see.
-            self.await_(lambda: _now() > stopped + _OUTAGE, "the end of the outage")
+            self.await_(lambda: _now() > stopped + _STANDSTILL, "the end of the outage")
             resting = [account for account in accounts if account.rests_until() > stopped]
         finally:
             os.kill(redis, signal.SIGCONT)

@@ -47,7 +47,8 @@ impl App {
 
     async fn redrive(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
         let Redrive { id, reason } = Redrive::parse(&call.body).map_err(Problem::invalid)?;
-        let redriven = self.letters.redrive(&id, &principal.user_id, reason.as_deref(), &call.request_id).await;
+        let (actor, request) = (&principal.user_id, &call.request_id);
+        let redriven = self.letters.redrive(&self.rules, &id, actor, reason.as_deref(), request).await;
         match redriven.map_err(|e| Problem::internal(&e))? {
             Redriven::Done(account, wake) => {
                 if let Some(account) = account {

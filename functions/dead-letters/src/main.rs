@@ -19,6 +19,7 @@ struct App {
     limit: ApiLimit,
     database: Arc<Database>,
     letters: DeadLetters,
+    rules: Rules,
     hints: Hints,
 }
 
@@ -32,7 +33,8 @@ async fn main() -> Result<(), lambda_http::Error> {
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
     let built = config::sessions(&env).zip(limit).zip(database);
     let app = env.finish(built.map(|((sessions, limit), database)| App {
-        letters: DeadLetters::new(Arc::clone(&database), rules),
+        letters: DeadLetters::new(Arc::clone(&database)),
+        rules,
         sessions,
         limit,
         database,

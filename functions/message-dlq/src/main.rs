@@ -6,7 +6,6 @@ use huntaze_lambda::clients::Aws;
 use huntaze_lambda::queue::{self, Consumer, Message, Undone};
 use huntaze_lambda::{config, logs};
 use huntaze_messaging::dead::{DeadLetters, Letter};
-use huntaze_messaging::outbox::Rules;
 use huntaze_messaging::tell::Teller;
 use huntaze_postgres::Database;
 use huntaze_sqs::Notifications;
@@ -32,8 +31,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let aws = Aws::new(&env, &tls);
-    let (rules, teller) = (Rules::from_env(&env), Teller::new(Notifications::from_env(&env, aws.queues())));
+    let teller = Teller::new(Notifications::from_env(&env, aws.queues()));
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls)).map(Arc::new);
-    let app = env.finish(database.map(|database| App { letters: DeadLetters::new(database, rules), teller }))?;
+    let app = env.finish(database.map(|database| App { letters: DeadLetters::new(database), teller }))?;
     queue::serve(&app, aws.sqs()).await
 }

@@ -10,17 +10,20 @@ use huntaze_lambda::{config, logs};
 use huntaze_messaging::hint::Hints;
 use huntaze_messaging::outbox::{Outbox, Rules};
 use huntaze_messaging::shown::Shown;
+use huntaze_messaging::tell::Teller;
 use huntaze_postgres::Database;
+use huntaze_sqs::Notifications;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
-/// Accounts that are woken, and messages that are shown, by one run at the most.
+/// Accounts that are woken, messages that are shown, and notices that are told, by one run at the most.
 const MOST: i64 = 500;
 
 struct App {
     outbox: Outbox,
     hints: Hints,
     shown: Shown,
+    teller: Teller,
     grace: Duration,
 }
 
@@ -45,12 +48,17 @@ impl Task for App {
                     }
                 }
             }
-            anyhow::Ok((woken, shown, failed))
+            let mut told = 0_u64;
+            for notice in self.outbox.notices(None, Some(changed_before), MOST).await? {
+                self.teller.tell(&self.outbox, &notice).await?;
+                told += 1;
+            }
+            anyhow::Ok((woken, shown, failed, told))
         };
         let swept = timeout_at(invocation.deadline, sweep).await.context("the sweep ran out of time")?;
-        let (woken, shown, failed) = swept?;
-        tracing::info!(woken, shown, failed, "swept");
-        Ok(json!({"woken": woken, "shown": shown, "failed": failed}))
+        let (woken, shown, failed, told) = swept?;
+        tracing::info!(woken, shown, failed, told, "swept");
+        Ok(json!({"woken": woken, "shown": shown, "failed": failed, "told": told}))
     }
 }
 
@@ -59,10 +67,13 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     logs::init();
     let (env, tls) = config::load().await?;
     let aws = Aws::new(&env, &tls);
-    let (hints, shown) = (Hints::from_env(&env, aws.queues()), Shown::from_env(&env, aws.dynamodb()));
+    let queues = aws.queues();
+    let (hints, shown) = (Hints::from_env(&env, queues.clone()), Shown::from_env(&env, aws.dynamodb()));
+    let teller = Teller::new(Notifications::from_env(&env, queues));
     let rules = Rules::from_env(&env);
     let grace = env.millis("MESSAGE_SWEEP_GRACE_MS", 10_000);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls)).map(Arc::new);
-    let app = env.finish(database.map(|database| App { outbox: Outbox::new(database, rules), hints, shown, grace }))?;
+    let app =
+        env.finish(database.map(|database| App { outbox: Outbox::new(database, rules), hints, shown, teller, grace }))?;
     scheduled::serve(&app).await
 }

@@ -9,7 +9,7 @@ use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::page;
 use huntaze_lambda::problem::Problem;
-use huntaze_messaging::account::{self, Account, AccountChange, Keeper, Kept, NewSession};
+use huntaze_messaging::account::{self, Account, AccountChange, AccountStatus, Keeper, Kept, NewSession};
 use huntaze_messaging::platform::ReadError;
 use huntaze_messaging::session::Session;
 use serde_json::{Value, json};
@@ -100,8 +100,9 @@ impl App {
         if let Some(session) = session {
             let stored = self.account_sessions.store(account.id.as_str(), &session, call.now).await;
             stored.map_err(|e| Problem::internal(&e))?;
-            let at = account::session_kept(&self.database, &account.id).await.map_err(|e| Problem::internal(&e))?;
-            account.session_at = Some(at);
+            let active = account.status == AccountStatus::Active;
+            let kept = account::session_kept(&self.database, &account.id, active).await;
+            *account = kept.map_err(|e| Problem::internal(&e))?;
         }
         // Behind the session: whoever the hint wakes needs it.
         self.hints.put(&account.id, wake).await;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::FieldFault;
-use crate::ids::UserId;
+use crate::ids::{RecipientId, UserId};
 use crate::json::{Fields, parse_object};
 use crate::money::Usd;
 use crate::provider::Provider;
@@ -155,7 +155,7 @@ pub struct WorkflowIntent {
     pub send_to_only_fans: bool,
     /// To whom it is to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub recipient_id: Option<String>,
+    pub recipient_id: Option<RecipientId>,
     /// This provider or an error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force_provider: Option<Provider>,
@@ -219,7 +219,7 @@ impl WorkflowIntent {
         let platforms = platforms.and_then(|list| read_platforms(list, &mut fields));
         let data = fields.required("data", "an object, the creative brief", Value::as_object);
         let send_to_only_fans = fields.optional("sendToOnlyFans", "true or false", Value::as_bool).unwrap_or(false);
-        let recipient_id = fields.optional("recipientId", "a text of 1 to 128 characters", |v| short_text(v, 128));
+        let recipient_id = fields.optional("recipientId", RECIPIENT, recipient);
         if send_to_only_fans && !writes_to_fans(workflow_type, platforms.as_deref()) {
             let expected = "only what writes a message can be sent: `message_generation`, or a `campaign_execution` on \
                             several platforms of which one is `onlyfans`";
@@ -296,6 +296,15 @@ fn read_platforms(list: &[Value], fields: &mut Fields<'_>) -> Option<Vec<String>
         fields.fault("platforms", "must be a list of 1 to 10 platform names");
     }
     Some(platforms)
+}
+
+/// What a recipient is, for whoever named none.
+pub const RECIPIENT: &str = "a text of 1 to 128 bytes without control characters";
+
+/// Reads a fan's id.
+#[must_use]
+pub fn recipient(value: &Value) -> Option<RecipientId> {
+    value.as_str().and_then(|text| RecipientId::parse(text).ok())
 }
 
 fn read_context(map: &Map<String, Value>, faults: &mut Vec<FieldFault>) -> Option<OnlyFansContext> {

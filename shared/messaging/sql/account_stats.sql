@@ -5,7 +5,7 @@ SELECT a.id, a.status, a.limits, a.paused_reason, greatest(a.resume_at, a.limite
        LATERAL (
         SELECT coalesce(jsonb_agg(jsonb_build_object('status', n.status, 'priority', n.priority, 'messages', n.messages)), '[]') AS queue,
                min(n.oldest) AS oldest, min(n.next_due) AS next_due
-          FROM (SELECT CASE m.status WHEN 'claimed' THEN 'queued' ELSE m.status END AS status, m.priority, count(*) AS messages,
+          FROM (SELECT orchestrator.shown_status(m.status) AS status, m.priority, count(*) AS messages,
                        min(m.created_at) FILTER (WHERE m.status IN ('queued', 'claimed') AND m.not_before <= now()) AS oldest,
                        min(m.not_before) FILTER (WHERE m.status = 'queued') AS next_due
                   FROM orchestrator.messages m

@@ -4,7 +4,7 @@ SELECT jsonb_strip_nulls(jsonb_build_object(
            'id', l.id, 'kind', l.kind, 'accountId', l.account_id, 'messageId', l.message_id, 'reason', l.reason, 'body', l.body,
            'status', l.status, 'receivedAt', orchestrator.rfc3339(l.received_at),
            'decidedAt', orchestrator.rfc3339(l.decided_at), 'decidedBy', l.decided_by,
-           'messageStatus', CASE m.status WHEN 'claimed' THEN 'queued' ELSE m.status END, 'attempts', (
+           'messageStatus', orchestrator.shown_status(m.status), 'attempts', (
                SELECT jsonb_agg(jsonb_build_object('attempt', t.attempt, 'beganAt', orchestrator.rfc3339(t.began_at),
                                                    'outcome', t.outcome, 'reason', t.reason, 'httpStatus', t.http_status) ORDER BY t.attempt)
                  FROM orchestrator.message_attempts t WHERE t.message_id = l.message_id))) AS letter,

@@ -12,12 +12,16 @@ use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
 
 use crate::limiter::Overrides;
-use crate::outbox::{Wake, moment, moment_or_none, wake};
+use crate::outbox::{Wake, wake};
+use crate::sender::NO_SESSION;
 use crate::session::{Session, SessionParts};
 
 const LIST: &str = include_str!("../sql/accounts.sql");
 const KEEP: &str = "SELECT outcome, to_jsonb(account) AS account, wake_ms FROM orchestrator.keep_account($1, $2, $3, $4, $5, $6, $7, $8)";
-const SESSION_KEPT: &str = "UPDATE orchestrator.accounts SET session_at = now() WHERE id = $1 RETURNING session_at";
+/// Who sent in between found no session, and paused it for that: it is there now.
+const SESSION_KEPT: &str = "UPDATE orchestrator.accounts a
+    SET session_at = now(), status = CASE WHEN $2 AND NOT a.held AND a.paused_reason = $3 THEN 'active' ELSE a.status END
+    WHERE a.id = $1 RETURNING to_jsonb(a) AS account";
 /// The longest reason, in characters.
 const MAX_REASON: usize = 500;
 /// What a session has as long as the platform was not asked whose it is.
@@ -51,16 +55,12 @@ pub struct Account {
     /// Limits in place of the configuration's.
     pub limits: Map<String, Value>,
     /// Nothing is sent before.
-    #[serde(deserialize_with = "moment_or_none")]
     pub resume_at: Option<Timestamp>,
     /// When its session was kept last.
-    #[serde(deserialize_with = "moment_or_none")]
     pub session_at: Option<Timestamp>,
     /// When it was made.
-    #[serde(deserialize_with = "moment")]
     pub created_at: Timestamp,
     /// When somebody changed it last.
-    #[serde(deserialize_with = "moment")]
     pub updated_at: Timestamp,
 }
 
@@ -389,13 +389,14 @@ pub async fn keep(
     }
 }
 
-/// Notes that an account's session is kept; gives the moment.
+/// Notes that an account's session is kept; `active`: the account was active before it was, and is to be.
 ///
 /// # Errors
 /// [`AccountError`]
-pub async fn session_kept(database: &Database, id: &AccountId) -> Result<Timestamp, AccountError> {
-    let rows = database.query(SESSION_KEPT, &[(&id.as_str() as _, Type::TEXT)]).await?;
-    Ok(rows.first().ok_or(AccountError::Row)?.get("session_at"))
+pub async fn session_kept(database: &Database, id: &AccountId, active: bool) -> Result<Account, AccountError> {
+    let params = [(&id.as_str() as _, Type::TEXT), (&active as _, Type::BOOL), (&NO_SESSION as _, Type::TEXT)];
+    let rows = database.query(SESSION_KEPT, &params).await?;
+    read(rows.first().ok_or(AccountError::Row)?.get("account"))
 }
 
 fn read(row: Value) -> Result<Account, AccountError> {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
 
-use crate::outbox::{Message, Rules, Wake, millis};
+use crate::outbox::{Message, Rules, Wake, millis, wake};
 
 /// What is kept of a body, in characters.
 const MAX_BODY: usize = 2_000;
@@ -66,11 +66,6 @@ impl Letter {
     }
 }
 
-/// The id of the letter of a message that was given up.
-fn letter_id(message: &Message) -> String {
-    format!("message:{}#{}", message.id, message.fence)
-}
-
 /// The dead-letter queue.
 pub struct DeadQueue(Queue);
 
@@ -81,13 +76,13 @@ impl DeadQueue {
         Self(Queue::from_env(env, "SQS_RATE_LIMITER_DLQ", "huntaze-rate-limiter-queue-dlq", sqs))
     }
 
-    /// Puts a message that was given up on it. It is kept as a letter already; this has people told.
+    /// Puts a message that was given up on it. It is kept already, as this letter; here it has people told.
     ///
     /// # Errors
     /// [`QueueError`]
-    pub async fn put(&self, message: &Message, reason: &str) -> Result<(), QueueError> {
+    pub async fn put(&self, letter: &str, message: &Message, reason: &str) -> Result<(), QueueError> {
         let body = json!({
-            "letterId": letter_id(message), "messageId": message.id, "accountId": message.account_id, "reason": reason,
+            "letterId": letter, "messageId": message.id, "accountId": message.account_id, "reason": reason,
         });
         self.0.put(body.to_string(), Duration::ZERO, None).await
     }
@@ -108,14 +103,13 @@ pub enum Redriven {
 #[derive(Clone)]
 pub struct DeadLetters {
     database: Arc<Database>,
-    rules: Arc<Rules>,
 }
 
 impl DeadLetters {
     /// Those of a database.
     #[must_use]
-    pub fn new(database: Arc<Database>, rules: Rules) -> Self {
-        Self { database, rules: Arc::new(rules) }
+    pub fn new(database: Arc<Database>) -> Self {
+        Self { database }
     }
 
     /// Keeps a letter. Kept twice, it is one.
@@ -156,35 +150,32 @@ impl DeadLetters {
         Ok(rows.iter().map(|row| (row.get("letter"), row.get("received_at"), row.get("id"))).collect())
     }
 
-    /// Has a letter tried anew.
+    /// Has a letter tried anew, by the outbox's rules.
     ///
     /// # Errors
     /// [`DatabaseError`]
     pub async fn redrive(
         &self,
+        rules: &Rules,
         id: &str,
         actor: &UserId,
         reason: Option<&str>,
         request_id: &str,
     ) -> Result<Redriven, DatabaseError> {
-        let step = millis(self.rules.priority_step);
+        let step = millis(rules.priority_step);
         let params = [
             (&id as _, Type::TEXT),
             (&actor.as_str() as _, Type::TEXT),
             (&reason as _, Type::TEXT),
-            (&self.rules.retries as _, Type::INT2),
+            (&rules.retries as _, Type::INT2),
             (&step as _, Type::INT8),
             (&request_id as _, Type::TEXT),
         ];
         let rows = self.database.query(REDRIVE, &params).await?;
         let Some(row) = rows.first() else { return Ok(Redriven::Unknown) };
         let account: Option<&str> = row.get("account");
-        let wake: Option<i64> = row.get("wake_ms");
         Ok(match row.get::<_, Option<&str>>("outcome") {
-            Some("done" | "same") => Redriven::Done(
-                account.and_then(|id| AccountId::parse(id).ok()),
-                wake.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis),
-            ),
+            Some("done" | "same") => Redriven::Done(account.and_then(|id| AccountId::parse(id).ok()), wake(row)),
             Some("too_late" | "foreign") => Redriven::TooLate,
             _ => Redriven::Unknown,
         })

@@ -94,14 +94,7 @@ pub enum Acquired {
         generations: Generations,
     },
     /// It may not, and nothing was consumed.
-    Denied {
-        /// What the layers say.
-        verdict: Verdict,
-        /// When to ask again.
-        retry_after: Duration,
-        /// Whether the account's other messages would be denied as well.
-        whole_account: bool,
-    },
+    Denied(Verdict),
     /// Nobody knows: the message waits. A permit may have been consumed; asked again, the same attempt has no other.
     Unknown(LimiterFault),
 }
@@ -227,9 +220,8 @@ impl Limiter {
                 continue;
             }
             let verdict = Verdict::new(at, repeated, &question.bounds, said);
-            if let Some(retry_after) = verdict.retry_after().filter(|_| self.limits.mode == Mode::Enforce) {
-                let whole_account = verdict.holds_up_the_account();
-                return Ok(Acquired::Denied { verdict, retry_after, whole_account });
+            if self.limits.mode == Mode::Enforce && verdict.throttled() {
+                return Ok(Acquired::Denied(verdict));
             }
             let subjects = question.logs.iter().map(|log| log.subject.clone());
             return Ok(Acquired::Granted { verdict, generations: Generations(subjects.zip(generations).collect()) });

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use huntaze_domain::env::Env;
-use huntaze_domain::ids::{AccountId, IdempotencyKey, MessageId, UserId, WorkflowId};
+use huntaze_domain::ids::{AccountId, IdempotencyKey, MessageId, RecipientId, UserId, WorkflowId};
 use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority};
 use huntaze_postgres::{Database, DatabaseError};
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -24,7 +24,7 @@ const CLAIM: &str =
 const BEGIN: &str = "SELECT orchestrator.begin_sending($1, $2, $3, $4, $5, $6, $7) AS outcome";
 const RELEASE: &str = "SELECT orchestrator.release_message($1, $2, $3, $4, $5) AS wake_ms";
 const SETTLE: &str =
-    "SELECT settled, status, dead, paused, wake_ms FROM orchestrator.settle_message($1, $2, $3, $4, $5, $6, $7)";
+    "SELECT settled, status, letter, noted, wake_ms FROM orchestrator.settle_message($1, $2, $3, $4, $5, $6, $7)";
 const CLAIM_LOOK: &str = "SELECT to_jsonb(wanted) AS message, began_at, known FROM orchestrator.claim_look($1, $2)";
 const SETTLE_LOOK: &str =
     "SELECT status, undecided, wake_ms FROM orchestrator.settle_look($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -35,7 +35,9 @@ const PROJECTION: &str = "SELECT orchestrator.message_projection($1) AS truth";
 const PROJECTED: &str = "UPDATE orchestrator.messages SET projected = $2 WHERE id = $1 AND projected < $2";
 const UNPROJECTED: &str = "SELECT id FROM orchestrator.messages
     WHERE projected < version AND changed_at < $1 ORDER BY changed_at LIMIT $2";
-const PAUSE: &str = "SELECT outcome FROM orchestrator.set_account($1, $2, $3, $4, false, NULL, $5)";
+const PAUSE: &str = "SELECT orchestrator.pause_sending($1, $2, $3) AS wake_ms";
+const NOTICES: &str = include_str!("../sql/notices.sql");
+const TOLD: &str = "DELETE FROM orchestrator.message_notices WHERE id = $1";
 const ONE: &str = "SELECT to_jsonb(m) AS message FROM orchestrator.messages m WHERE id = $1";
 
 /// The states of a message.
@@ -95,7 +97,7 @@ pub struct Message {
     /// Whose account that is.
     pub user_id: UserId,
     /// The fan.
-    pub recipient_id: String,
+    pub recipient_id: RecipientId,
     /// The text.
     pub content: String,
     /// The kind of message.
@@ -131,33 +133,13 @@ pub struct Message {
     /// Looks that could not see the conversation.
     pub blind_looks: i16,
     /// When the next look is due; without one an unknown end is a person's to decide.
-    #[serde(deserialize_with = "moment_or_none")]
     pub look_at: Option<Timestamp>,
     /// Not to be sent before.
-    #[serde(deserialize_with = "moment")]
     pub not_before: Timestamp,
     /// When it was accepted.
-    #[serde(deserialize_with = "moment")]
     pub created_at: Timestamp,
     /// When it reached its end.
-    #[serde(deserialize_with = "moment_or_none")]
     pub settled_at: Option<Timestamp>,
-    /// When its row was changed last.
-    #[serde(deserialize_with = "moment")]
-    pub changed_at: Timestamp,
-    /// The trace of the request that brought it.
-    pub trace_id: String,
-}
-
-/// PostgreSQL writes times in JSON with the session's offset, which jiff reads as a `Timestamp`.
-pub(crate) fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(serde::de::Error::custom)
-}
-
-pub(crate) fn moment_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
 /// Whether a person has to approve a text before it is sent.
@@ -263,7 +245,7 @@ pub struct NewMessage<'a> {
     /// Which body it was.
     pub body_hash: [u8; 32],
     /// The fan.
-    pub recipient_id: &'a str,
+    pub recipient_id: &'a RecipientId,
     /// The text.
     pub content: &'a str,
     /// The kind of message.
@@ -356,10 +338,10 @@ pub struct Settled {
     pub settled: bool,
     /// Where the message stands.
     pub status: MessageStatus,
-    /// Its retries are used up.
-    pub dead: bool,
-    /// Why this paused the account, if it did.
-    pub paused: Option<String>,
+    /// Its retries are used up; this is its dead letter.
+    pub letter: Option<String>,
+    /// Somebody has to be told.
+    pub noted: bool,
     /// When to look at the account again.
     pub wake: Wake,
 }
@@ -562,8 +544,8 @@ impl Outbox {
         Ok(Settled {
             settled: row.get::<_, Option<bool>>("settled").unwrap_or_default(),
             status: status(row)?,
-            dead: row.get::<_, Option<bool>>("dead").unwrap_or_default(),
-            paused: row.get("paused"),
+            letter: row.get("letter"),
+            noted: row.get("noted"),
             wake: wake(row),
         })
     }
@@ -651,20 +633,40 @@ impl Outbox {
         })
     }
 
-    /// Pauses an account: nothing of it is sent until somebody lets it go on.
+    /// Gives a claimed message back and pauses its account: nothing of it is sent until somebody lets it go on.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; then the message comes free with its lease.
+    pub async fn pause(&self, message: &Message, reason: &str) -> Result<Wake, OutboxError> {
+        let params =
+            [(&message.id.as_str() as _, Type::TEXT), (&message.fence as _, Type::INT8), (&reason as _, Type::TEXT)];
+        let rows = self.database.query(PAUSE, &params).await?;
+        Ok(wake(rows.first().ok_or(OutboxError::Row)?))
+    }
+
+    /// What somebody has to be told and was not: of a message, or of all since before a moment, at most so many, the oldest first.
     ///
     /// # Errors
     /// [`OutboxError`]
-    pub async fn pause(&self, account: &AccountId, owner: &UserId, reason: &str) -> Result<(), OutboxError> {
-        let change = json!({"status": "paused", "paused_reason": reason});
-        let params = [
-            (&account.as_str() as _, Type::TEXT),
-            (&owner.as_str() as _, Type::TEXT),
-            (&change as _, Type::JSONB),
-            (&"message-sender" as _, Type::TEXT),
-            (&"" as _, Type::TEXT),
-        ];
-        self.database.query(PAUSE, &params).await?;
+    pub async fn notices(
+        &self,
+        of: Option<&MessageId>,
+        before: Option<Timestamp>,
+        most: i64,
+    ) -> Result<Vec<Notice>, OutboxError> {
+        let of = of.map(MessageId::as_str);
+        let params = [(&of as _, Type::TEXT), (&before as _, Type::TIMESTAMPTZ), (&most as _, Type::INT8)];
+        let rows = self.database.query(NOTICES, &params).await?;
+        let notice = |row: &Row| serde_json::from_value(row.get("notice")).map_err(|_| OutboxError::Row);
+        rows.iter().map(notice).collect()
+    }
+
+    /// Forgets a notice that was told.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; then it is told again, as the same.
+    pub async fn told(&self, notice: &Notice) -> Result<(), OutboxError> {
+        self.database.query(TOLD, &[(&notice.id.as_str() as _, Type::TEXT)]).await?;
         Ok(())
     }
 
@@ -708,6 +710,37 @@ impl Outbox {
         let rows = self.database.query(ONE, &[(&id.as_str() as _, Type::TEXT)]).await?;
         rows.first().map(message_of).transpose()
     }
+}
+
+/// Something that somebody has to be told.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Notice {
+    /// The notification's id: however often it is told, it is told once.
+    pub id: String,
+    /// What happened.
+    pub kind: NoticeKind,
+    /// To the account of which message.
+    pub account_id: AccountId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// To which message.
+    pub message_id: MessageId,
+    /// Why.
+    pub reason: Option<String>,
+    /// When.
+    pub noted_at: Timestamp,
+}
+
+/// What people are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// An account was paused.
+    AccountPaused,
+    /// A message was given up.
+    MessageGivenUp,
+    /// Nobody knows whether a message reached its fan.
+    MessageUnknown,
 }
 
 /// Who decides about a message.

@@ -56,7 +56,7 @@ impl Place {
         let subject = Subject {
             account: &message.account_id,
             user: &message.user_id,
-            recipient: Some(&message.recipient_id),
+            recipient: Some(message.recipient_id.as_str()),
             kind: Some(message.message_type),
             overrides: &self.overrides,
         };

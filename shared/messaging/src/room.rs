@@ -49,8 +49,7 @@ impl Room {
     /// The account's own layer that lets the fewest more through.
     #[must_use]
     pub fn of_the_account(&self) -> Option<&LayerVerdict> {
-        let own = self.verdict.as_ref()?.layers.iter().filter(|layer| layer.layer.of == Of::Account);
-        own.min_by_key(|layer| (layer.remaining, std::cmp::Reverse(layer.reset)))
+        self.verdict.as_ref()?.tightest(|of| of == Of::Account)
     }
 
     /// As the API shows it: every layer, and at the top the one that lets the fewest more through. What everybody together
@@ -80,8 +79,7 @@ impl Room {
             })
         });
         let mut shown = json!({"mode": mode, "throttled": verdict.throttled(), "layers": layers.collect::<Vec<_>>()});
-        let own = verdict.layers.iter().filter(|layer| layer.layer.of != Of::Everyone);
-        if let Some(tightest) = own.min_by_key(|layer| (layer.remaining, std::cmp::Reverse(layer.reset))) {
+        if let Some(tightest) = verdict.tightest(|of| of != Of::Everyone) {
             shown["tightest"] = json!(tightest.layer.name);
             shown["remaining"] = json!(tightest.remaining);
             shown["resetTime"] = json!(after(now, tightest.reset));

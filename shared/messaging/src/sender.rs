@@ -22,7 +22,7 @@ use crate::account::overrides;
 use crate::dead::DeadQueue;
 use crate::ending;
 use crate::hint::Hints;
-use crate::limiter::{Acquired, Generations, Limiter, Permit, Verdict};
+use crate::limiter::{Acquired, Generations, LayerVerdict, Limiter, Permit, Verdict};
 use crate::outbox::{Begun, Claim, Look, Message, MessageStatus, Outbox, OutboxError, Settled, Wait, Wake};
 use crate::platform::{Found, Platform, ReadError, SendCall, SendEnd, Wanted};
 use crate::session::{Session, SessionError, Sessions};
@@ -173,7 +173,7 @@ impl Sender {
         let permit = Permit {
             account: &message.account_id,
             user: &message.user_id,
-            recipient: &message.recipient_id,
+            recipient: message.recipient_id.as_str(),
             kind: message.message_type,
             message: &message.id,
             attempt: message.attempts + 1,
@@ -190,7 +190,7 @@ impl Sender {
                     tally.throttled += u64::from(verdict.throttled());
                     (generations, names(&verdict))
                 }
-                Acquired::Denied { verdict, .. } => {
+                Acquired::Denied(verdict) => {
                     tally.throttled += 1;
                     return self.outbox.release(message, &denied(&verdict)).await;
                 }
@@ -221,7 +221,7 @@ impl Sender {
         let call = SendCall {
             message_id: message.id.as_str(),
             attempt: permit.attempt,
-            recipient: &message.recipient_id,
+            recipient: message.recipient_id.as_str(),
             text: &message.content,
         };
         let end = if Instant::now() + LEAST_CALL < until {
@@ -239,11 +239,14 @@ impl Sender {
             message = %message.id, attempt = permit.attempt, status = settled.status.as_str(), reason = ending.reason(), "attempt"
         );
         count(&settled, tally);
-        let given_up = settled.dead && settled.settled;
-        if given_up && let Err(error) = self.dead.put(message, ending.reason()).await {
+        if let Some(letter) = &settled.letter
+            && let Err(error) = self.dead.put(letter, message, ending.reason()).await
+        {
             tracing::error!(%error, "nobody is told of a dead letter, which is kept all the same");
         }
-        self.teller.settled(message, &settled, &ending, (self.clock)()).await;
+        if settled.noted {
+            self.teller.tell_of(&self.outbox, &message.id).await;
+        }
         Ok(settled.wake)
     }
 
@@ -254,7 +257,7 @@ impl Sender {
         let seen = match self.sessions.load(message.account_id.as_str()).await {
             Ok(session) => {
                 let wanted = Wanted {
-                    recipient: &message.recipient_id,
+                    recipient: message.recipient_id.as_str(),
                     text: &message.content,
                     since: look.began_at,
                     known: &look.known,
@@ -286,7 +289,7 @@ impl Sender {
         tally.sent += u64::from(end.status == MessageStatus::Sent);
         tracing::info!(message = %message.id, status = end.status.as_str(), undecided = end.undecided, "look");
         if end.undecided {
-            self.teller.undecided(message, (self.clock)()).await;
+            self.teller.tell_of(&self.outbox, &message.id).await;
         }
         Ok(end.wake)
     }
@@ -298,11 +301,9 @@ impl Sender {
             return self.rest(message).await;
         }
         // Nothing mends it but a person, and nothing is sent until then.
-        let released = self.outbox.release(message, &Wait::default()).await?;
-        self.outbox.pause(&message.account_id, &message.user_id, NO_SESSION).await?;
-        self.teller.paused(message, NO_SESSION, (self.clock)()).await;
-        // A pause leaves nothing due.
-        Ok(released.and(None))
+        let wake = self.outbox.pause(message, NO_SESSION).await?;
+        self.teller.tell_of(&self.outbox, &message.id).await;
+        Ok(wake)
     }
 
     /// Something that is needed before a call does not answer: later, and never without it.
@@ -313,7 +314,7 @@ impl Sender {
 }
 
 /// Why an account without a session that can be used is paused.
-const NO_SESSION: &str = "no_session";
+pub(crate) const NO_SESSION: &str = "no_session";
 
 enum Step {
     /// Another worker goes on with the account.
@@ -326,7 +327,7 @@ enum Step {
 fn denied(verdict: &Verdict) -> Wait {
     let wait = |of_account: bool| {
         let layers = verdict.denied().filter(|layer| layer.layer.of.holds_up_the_account() == of_account);
-        layers.map(|layer| layer.reset).max()
+        layers.filter_map(LayerVerdict::retry_after).max()
     };
     Wait { message: wait(false), account: wait(true), denied: names(verdict) }
 }

@@ -71,7 +71,7 @@ pub struct SessionParts {
 }
 
 /// A session that can be sent: every header is one that HTTP can carry and that a session may set.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Session {
     platform_user_id: String,
     user_agent: Option<HeaderValue>,
@@ -125,14 +125,6 @@ impl Session {
         } else {
             Err(faults.0)
         }
-    }
-
-    /// What it was made of.
-    #[must_use]
-    pub fn parts(&self) -> SessionParts {
-        let Secret { cookie, headers } = self.secret.clone();
-        let user_agent = self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).map(str::to_owned);
-        SessionParts { platform_user_id: self.platform_user_id.clone(), user_agent, cookie, headers }
     }
 
     /// The account's user id on the platform.

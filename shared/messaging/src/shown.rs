@@ -96,7 +96,7 @@ impl Shown {
 
 /// A message as apps read it.
 fn shown(row: &Value) -> Item {
-    let mut item = texts(
+    texts(
         row,
         &[
             ("accountId", "account_id"),
@@ -109,14 +109,11 @@ fn shown(row: &Value) -> Item {
             ("failure", "failure"),
             ("platformId", "platform_id"),
             ("workflowId", "workflow_id"),
+            ("status", "status"),
             ("createdAt", "created_at"),
             ("settledAt", "settled_at"),
         ],
-    );
-    // A claim is no news for anybody outside.
-    let status = row["status"].as_str().map(|status| if status == "claimed" { "queued" } else { status });
-    item.extend(status.map(|status| ("status".to_owned(), AttributeValue::S(status.to_owned()))));
-    item
+    )
 }
 
 fn conversation(row: &Value, thread: &Value) -> Item {

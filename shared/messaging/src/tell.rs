@@ -1,13 +1,27 @@
 //! What people are told of sending: an account that stands still, a message whose end a person has to find out, one that was
 //! given up. Never a text, and never a fan.
 
+use huntaze_domain::ids::MessageId;
 use huntaze_domain::notification::{Audience, Channel, Fact, Notification, Severity};
 use huntaze_sqs::{Notifications, QueueError};
 use jiff::Timestamp;
 
 use crate::dead::Letter;
-use crate::ending::Ending;
-use crate::outbox::{Message, Settled};
+use crate::outbox::{Notice, NoticeKind, Outbox, OutboxError};
+
+/// A message has one notice of a kind and a claim.
+const MOST_OF_A_MESSAGE: i64 = 20;
+
+/// Why a notice was not told.
+#[derive(Debug, thiserror::Error)]
+pub enum TellError {
+    /// The notifications' queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The outbox.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+}
 
 /// Puts notifications on their queue.
 pub struct Teller(Notifications);
@@ -19,36 +33,26 @@ impl Teller {
         Self(queue)
     }
 
-    /// What a settled attempt has to be told of.
-    pub(crate) async fn settled(&self, message: &Message, settled: &Settled, ending: &Ending, now: Timestamp) {
-        if let Some(reason) = &settled.paused {
-            self.paused(message, reason, now).await;
-        }
-        if settled.dead && settled.settled {
-            let facts = vec![fact("message", message.id.as_str()), fact("reason", ending.reason())];
-            let text = "A message was given up: its retries are used up, and it did not reach its fan. An administrator can \
-                        have it tried anew.";
-            self.put(notification(message, "message_given_up", "A message was given up", text, facts, now)).await;
+    /// Tells what was noted of a message; what fails is told by the sweep.
+    pub(crate) async fn tell_of(&self, outbox: &Outbox, message: &MessageId) {
+        let told = async {
+            for notice in outbox.notices(Some(message), None, MOST_OF_A_MESSAGE).await? {
+                self.tell(outbox, &notice).await?;
+            }
+            Ok::<_, TellError>(())
+        };
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "what people are told is left to the sweep");
         }
     }
 
-    /// An account was paused: nothing of it is sent until its owner lets it go on.
-    pub(crate) async fn paused(&self, message: &Message, reason: &str, now: Timestamp) {
-        let facts = vec![fact("account", message.account_id.as_str()), fact("reason", reason)];
-        let text = "An account was paused, and sends nothing until you let it go on. Look at its connection with the platform first; \
-                    what waits is kept.";
-        let mut told = notification(message, "account_paused", "An account was paused", text, facts, now);
-        told.id = format!("account_paused#{}#{}", message.account_id, message.id);
-        told.severity = Severity::Critical;
-        self.put(told).await;
-    }
-
-    /// Nobody knows whether a message reached its fan, and no look has found it.
-    pub(crate) async fn undecided(&self, message: &Message, now: Timestamp) {
-        let facts = vec![fact("message", message.id.as_str())];
-        let text = "Nobody knows whether a message reached its fan: the platform's answer was lost, and the message is not in the \
-                    conversation. Look there before you send it again; it is never sent again by itself.";
-        self.put(notification(message, "message_unknown", "A message's end is not known", text, facts, now)).await;
+    /// Tells a notice, and forgets it.
+    ///
+    /// # Errors
+    /// [`TellError`]; then it is still noted.
+    pub async fn tell(&self, outbox: &Outbox, notice: &Notice) -> Result<(), TellError> {
+        self.0.put(&notification(notice)).await?;
+        Ok(outbox.told(notice).await?)
     }
 
     /// Something was given up, and stays so until an administrator has it tried anew.
@@ -70,38 +74,47 @@ impl Teller {
         };
         self.0.put(&told).await
     }
-
-    async fn put(&self, told: Notification) {
-        if let Err(error) = self.0.put(&told).await {
-            // The message's own state says the same, and is kept.
-            tracing::error!(%error, kind = told.kind, "nobody is told");
-        }
-    }
 }
 
 fn fact(name: &str, value: &str) -> Fact {
     Fact { name: name.to_owned(), value: value.chars().take(huntaze_domain::notification::MAX_FACT_VALUE).collect() }
 }
 
-/// Its id keeps it from being told twice of one attempt.
-fn notification(
-    message: &Message,
-    kind: &str,
-    title: &str,
-    text: &str,
-    facts: Vec<Fact>,
-    now: Timestamp,
-) -> Notification {
+fn notification(notice: &Notice) -> Notification {
+    let (severity, title, text) = match notice.kind {
+        NoticeKind::AccountPaused => (
+            Severity::Critical,
+            "An account was paused",
+            "An account was paused, and sends nothing until you let it go on. Look at its connection with the platform first; what \
+             waits is kept.",
+        ),
+        NoticeKind::MessageGivenUp => (
+            Severity::Warning,
+            "A message was given up",
+            "A message was given up: its retries are used up, and it did not reach its fan. An administrator can have it tried anew.",
+        ),
+        NoticeKind::MessageUnknown => (
+            Severity::Warning,
+            "A message's end is not known",
+            "Nobody knows whether a message reached its fan: the platform's answer was lost, and the message is not in the \
+             conversation. Look there before you send it again; it is never sent again by itself.",
+        ),
+    };
+    let about = match notice.kind {
+        NoticeKind::AccountPaused => fact("account", notice.account_id.as_str()),
+        NoticeKind::MessageGivenUp | NoticeKind::MessageUnknown => fact("message", notice.message_id.as_str()),
+    };
+    let kind = serde_json::to_value(notice.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
     Notification {
-        id: format!("{kind}#{}#{}", message.id, message.fence),
-        kind: kind.to_owned(),
-        severity: Severity::Warning,
-        audience: Audience::User(message.user_id.clone()),
+        id: notice.id.clone(),
+        kind: kind.unwrap_or_default(),
+        severity,
+        audience: Audience::User(notice.user_id.clone()),
         channels: vec![Channel::Email, Channel::InApp],
         title: title.to_owned(),
         text: text.to_owned(),
-        facts,
+        facts: std::iter::once(about).chain(notice.reason.as_ref().map(|reason| fact("reason", reason))).collect(),
         link: None,
-        timestamp: now,
+        timestamp: notice.noted_at,
     }
 }

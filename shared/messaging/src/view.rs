@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_postgres::types::Type;
 
-use crate::outbox::{Message, MessageStatus, OutboxError, moment, moment_or_none};
+use crate::outbox::{Message, MessageStatus, OutboxError};
 
 const ONE: &str = include_str!("../sql/message.sql");
 const LIST: &str = include_str!("../sql/messages.sql");
@@ -63,9 +63,7 @@ struct Attempt {
     outcome: String,
     reason: Option<String>,
     http_status: Option<i16>,
-    #[serde(deserialize_with = "moment")]
     began_at: Timestamp,
-    #[serde(deserialize_with = "moment_or_none")]
     ended_at: Option<Timestamp>,
 }
 
@@ -75,7 +73,6 @@ struct Decided {
     action: String,
     actor: String,
     reason: Option<String>,
-    #[serde(deserialize_with = "moment")]
     at: Timestamp,
 }
 

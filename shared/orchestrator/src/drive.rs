@@ -15,7 +15,7 @@ use huntaze_costs::attempt::{AttemptIntent, Billing, Settlement};
 use huntaze_costs::budget::Refusal;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_domain::error::ErrorCode;
-use huntaze_domain::ids::{AccountId, AttemptId, MessageId, WorkflowId, random};
+use huntaze_domain::ids::{AccountId, AttemptId, MessageId, RecipientId, WorkflowId, random};
 use huntaze_domain::intent::{ComplianceLevel, MessageType};
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
@@ -368,7 +368,8 @@ impl<'a> Run<'a> {
         } else {
             self.state.status = WorkflowStatus::Completed;
             let mut result = self.result();
-            if let Some(account) = &self.sender {
+            let recipient = self.request.parsed.intent.recipient_id.as_ref();
+            if let Some((account, recipient)) = self.sender.as_ref().zip(recipient) {
                 let id = MessageId::generate();
                 let sent = self.outgoing_text();
                 result["data"]["onlyFans"] = match &sent {
@@ -378,7 +379,7 @@ impl<'a> Run<'a> {
                 if sent.is_err() {
                     self.state.provider_states.only_fans = ProviderState::Failed;
                 }
-                self.outgoing = sent.ok().map(|text| self.outgoing(&id, account, &text));
+                self.outgoing = sent.ok().map(|text| self.outgoing(&id, account, recipient, &text));
             }
             self.state.result = Some(result);
         }
@@ -395,7 +396,7 @@ impl<'a> Run<'a> {
         message::content(text.trim()).ok_or("the text is empty, or longer than 1000 characters")
     }
 
-    fn outgoing(&self, id: &MessageId, account: &AccountId, text: &str) -> Outgoing {
+    fn outgoing(&self, id: &MessageId, account: &AccountId, recipient_id: &RecipientId, text: &str) -> Outgoing {
         let (request, sending) = (self.request, &self.orchestrator.sending);
         let intent = &request.parsed.intent;
         let context = intent.only_fans_context.as_ref();
@@ -408,7 +409,7 @@ impl<'a> Run<'a> {
             workflow_id: Some(&self.id),
             idempotency_key: None,
             body_hash: request.parsed.body_hash,
-            recipient_id: intent.recipient_id.as_deref().unwrap_or_default(),
+            recipient_id,
             content: text,
             message_type: kind,
             priority: intent.priority,

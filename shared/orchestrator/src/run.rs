@@ -6,7 +6,7 @@ use std::time::Duration;
 use huntaze_costs::budget::Refusal;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_costs::price::Catalogue;
-use huntaze_domain::ids::{AccountId, IdempotencyKey, UserId, WorkflowId};
+use huntaze_domain::ids::{AccountId, IdempotencyKey, RecipientId, UserId, WorkflowId};
 use huntaze_domain::intent::{MessageType, ParsedRequest};
 use huntaze_domain::trace::Trace;
 use huntaze_messaging::account::overrides;
@@ -194,7 +194,7 @@ impl Orchestrator {
         let subject = Subject {
             account: &account.id,
             user: &request.owner,
-            recipient: intent.recipient_id.as_deref(),
+            recipient: intent.recipient_id.as_ref().map(RecipientId::as_str),
             kind: Some(intent.only_fans_context.as_ref().map_or(MessageType::Custom, |context| context.message_type)),
             overrides: &overrides,
         };

@@ -76,6 +76,9 @@ impl Question {
             };
             recall["subject"] = json!(name);
             recall["window_ms"] = json!(millis(window));
+            if limits.mode == Mode::Monitor {
+                recall["watching"] = json!(true);
+            }
             Some(Log { whose, key: key(&name), subject: name, recall })
         };
         let logs: Vec<_> = [Whose::Account, Whose::User, Whose::Everyone].into_iter().filter_map(log).collect();

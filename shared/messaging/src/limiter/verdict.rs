@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::layer::{Bound, Layer};
+use super::layer::{Bound, Layer, Of};
 
 /// What one layer says. Of a permit that was granted: behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,22 +68,11 @@ impl Verdict {
         self.denied().next().is_some()
     }
 
-    /// When to ask again: all layers that have no room may have some by then, and none has all before.
+    /// Of some layers the one that lets the fewest more through; of several the one that takes longest to let one more.
     #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.denied().map(|layer| layer.reset).max()
-    }
-
-    /// Whether the account's other messages would be denied as well.
-    #[must_use]
-    pub fn holds_up_the_account(&self) -> bool {
-        self.denied().any(|layer| layer.layer.of.holds_up_the_account())
-    }
-
-    /// The layer that lets the fewest more through; of several the one that takes longest to let one more.
-    #[must_use]
-    pub fn tightest(&self) -> Option<&LayerVerdict> {
-        self.layers.iter().min_by_key(|layer| (layer.remaining, std::cmp::Reverse(layer.reset)))
+    pub fn tightest(&self, of: impl Fn(Of) -> bool) -> Option<&LayerVerdict> {
+        let layers = self.layers.iter().filter(|layer| of(layer.layer.of));
+        layers.min_by_key(|layer| (layer.remaining, std::cmp::Reverse(layer.reset)))
     }
 }
 

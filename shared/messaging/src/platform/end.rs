@@ -101,21 +101,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Its name in the stores.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NoConnection => "no_connection",
-            Self::NoTime => "no_time",
-            Self::Unaddressable => "unaddressable",
-            Self::Lost => "connection_lost",
-            Self::NoAnswer => "no_answer",
-            Self::Unreadable { .. } => "unreadable_answer",
-            Self::NoId { .. } => "no_id",
-            Self::Answered { .. } => "answered",
-        }
-    }
-
     /// The status of the answer, where there was one.
     #[must_use]
     pub fn http_status(&self) -> Option<u16> {

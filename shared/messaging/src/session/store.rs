@@ -8,7 +8,7 @@
 //! | `keyId`, `nonce`, `sealed` | S, B, B | cookie and headers as JSON, sealed with AES-256-GCM and bound to all of the above |
 //! | `updatedAt` | S | when it was written |
 //!
-//! It is read anew for each send: one read by its key, and what was refreshed a moment ago is what counts.
+//! It is read once an invocation and account, and again where the platform refused it: what was refreshed a moment ago counts then.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};

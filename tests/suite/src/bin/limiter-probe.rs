@@ -54,7 +54,7 @@ impl Probe {
         let (granted, verdict) = loop {
             match self.limiter.acquire(&self.database, &permit, hold, &Generations::default()).await {
                 Acquired::Granted { verdict, .. } => break (true, verdict),
-                Acquired::Denied { verdict, .. } => break (false, verdict),
+                Acquired::Denied(verdict) => break (false, verdict),
                 Acquired::Unknown(_) => sleep(Duration::from_millis(50)).await,
             }
         };

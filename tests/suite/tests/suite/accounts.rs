@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use huntaze_domain::env::Env;
+use huntaze_domain::ids::AccountId;
+use huntaze_lambda::clients;
+use huntaze_messaging::account::{self, AccountStatus};
+use huntaze_postgres::Database;
 use huntaze_tests::{App, Request};
 use huntaze_world::{Fault, Operation, Provider};
 use serde_json::{Value, json};
@@ -160,6 +165,27 @@ async fn a_session_is_tried_on_the_platform_sealed_and_never_shown() -> Result<(
         assert!(!held.contains("s3cret") && !held.contains(&session.cookie), "{place}");
     }
     assert!(audit.iter().any(|row| row["action"] == "account.session"), "{audit:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_was_paused_for_want_of_the_session_that_is_being_kept_goes_on() -> Result<()> {
+    let app = App::start().await?;
+    let function = app.function("onlyfans-accounts")?;
+    let env = Env::from_pairs(app.env().clone());
+    let tls = clients::tls(&env)?;
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls));
+    let (database, id) = (env.finish(database)?, AccountId::parse("acc-1")?);
+    for (reason, active, status) in [
+        ("no_session", true, AccountStatus::Active),
+        ("no_session", false, AccountStatus::Paused),
+        ("a holiday", true, AccountStatus::Paused),
+    ] {
+        let paused = json!({"accountId": "acc-1", "status": "paused", "reason": reason});
+        assert!(function.http(set("ana", &paused)).await?.status < 300);
+        let kept = account::session_kept(&database, &id, active).await?;
+        assert_eq!((kept.status, kept.session_at.is_some()), (status, true), "{reason} {active}");
+    }
     Ok(())
 }
 

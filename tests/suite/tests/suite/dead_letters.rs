@@ -1,10 +1,8 @@
 //! Dead letters: kept once, shown to administrators with why, and tried anew once.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use huntaze_tests::post::{batch, consume};
-use huntaze_tests::{App, Request, eventually};
+use huntaze_tests::{App, Request};
 use serde_json::{Value, json};
 
 use crate::support::{DEAD_LETTERS, MESSAGES, accounts, admin, faults, note, text, user};
@@ -128,26 +126,5 @@ async fn dead_letters_are_for_administrators_and_faults_are_named() -> Result<()
         let response = function.http(admin(request)).await?;
         assert_eq!((response.status, faults(&response.body)), (400, vec![pointer]), "{}", response.body);
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_sweep_wakes_what_is_overdue_and_completes_what_is_shown() -> Result<()> {
-    let app = App::start().await?.set("MESSAGE_SWEEP_GRACE_MS", "1");
-    accounts(&app, &[("acc-ana", "ana")]).await?;
-    let sent = app.function("onlyfans-messages")?;
-    sent.http(user(Request::post(MESSAGES), "ana").json(&note("acc-ana", "fan-1", "hi"))).await?;
-    eventually(Duration::from_secs(20), async || {
-        ensure!(app.stores.shown_items().await?[0].len() == 1, "not shown yet");
-        Ok(())
-    })
-    .await?;
-    app.stores.take_hints().await?;
-    // The hint was lost, and so was what was to be shown.
-    app.stores.execute("UPDATE orchestrator.accounts SET wake_at = now() - interval '2 minutes'", &[]).await?;
-    app.stores.execute("UPDATE orchestrator.messages SET throttled = 1", &[]).await?;
-    let swept = app.function("message-sweeper")?.invoke(&json!({}), Duration::from_secs(30)).await?;
-    assert_eq!(swept, json!({"woken": 1, "shown": 1, "failed": 0}));
-    assert_eq!(app.stores.take_hints().await?, [json!({"accountId": "acc-ana"})]);
     Ok(())
 }

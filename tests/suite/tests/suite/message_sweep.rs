@@ -75,6 +75,10 @@ async fn a_lease_that_ran_out_and_a_look_that_is_due_are_hinted_at_and_what_wait
     assert_eq!(swept(&sweeper).await?["woken"], 0);
     set(&ana, "claimed_until = now()").await?;
     set(&bob, "look_at = now()").await?;
+    let rests = "UPDATE orchestrator.accounts SET resume_at = now() + interval '1 minute' WHERE id = 'acc-bob'";
+    app.stores.execute(rests, &[]).await?;
+    assert_eq!(swept(&sweeper).await?["woken"], 1, "a platform that wants to be left alone is not looked at either");
+    app.stores.execute("UPDATE orchestrator.accounts SET wake_at = NULL, resume_at = NULL", &[]).await?;
     assert_eq!(swept(&sweeper).await?["woken"], 2);
 
     a_minute_later(&app).await?;
@@ -94,7 +98,7 @@ async fn what_is_shown_is_what_the_rows_say_whoever_wrote_it_last() -> Result<()
     app.stores
         .execute("UPDATE orchestrator.messages SET status = 'sent', platform_id = '77', settled_at = now()", &[])
         .await?;
-    assert_eq!(swept(&sweeper).await?, json!({"woken": 0, "shown": 1, "failed": 0}));
+    assert_eq!(swept(&sweeper).await?, json!({"woken": 0, "shown": 1, "failed": 0, "told": 0}));
     let [shown, threads, days] = app.stores.shown_items().await?;
     assert_eq!((shown.len(), threads.len(), days.len()), (1, 1, 1));
     assert_eq!(
@@ -104,5 +108,8 @@ async fn what_is_shown_is_what_the_rows_say_whoever_wrote_it_last() -> Result<()
     assert_eq!((&threads[0]["lastMessageId"], &threads[0]["sent"]), (&json!(id), &json!("1")));
     assert_eq!((&days[0]["accountId"], &days[0]["messages"]), (&json!("acc-ana"), &json!("1")));
     assert_eq!(swept(&sweeper).await?["shown"], 0);
+    let unseen = "UPDATE orchestrator.messages SET not_before = now() + interval '1 minute', throttled = throttled + 1";
+    app.stores.execute(unseen, &[]).await?;
+    assert_eq!(swept(&sweeper).await?["shown"], 0, "what is not shown is not written again");
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The sender as a function behind its queue: what it does with each end of a call, in which order, and what it never does.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use huntaze_domain::ids::AccountId;
 use huntaze_messaging::hint;
@@ -8,7 +10,7 @@ use huntaze_tests::{App, Function, Request, now};
 use huntaze_world::{Author, Fault, Operation, Provider};
 use serde_json::{Value, json};
 
-use crate::support::{MESSAGES, accounts, note, sessions, signed, text, user};
+use crate::support::{MESSAGES, accounts, closed_port, note, sessions, signed, text, user};
 
 const ACCOUNT: &str = "acc-ana";
 
@@ -334,6 +336,89 @@ async fn no_text_fan_or_session_is_in_the_log() -> Result<()> {
             assert!(!log.contains(secret), "{secret}: {log}");
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_has_written_to_enough_fans_goes_on_with_those_and_asks_for_one_other_only() -> Result<()> {
+    let app = App::start().await?.set("RATE_LIMIT_RECIPIENTS_PER_HOUR", "1");
+    let (app, messages, sender) = start(app).await?;
+    let mut ids = Vec::new();
+    for (fan, words) in [("fan-1", "one"), ("fan-2", "two"), ("fan-3", "three"), ("fan-1", "four")] {
+        ids.push(accept(&messages, &note(ACCOUNT, fan, words)).await?);
+    }
+    hinted(&sender, ACCOUNT).await?;
+    assert_eq!(texts(&app), ["one", "four"]);
+    let waits = "SELECT throttled, not_before > now() + interval '50 minutes' AS waits FROM orchestrator.messages WHERE id = $1";
+    for (id, throttled) in ids[1..3].iter().zip([1, 0]) {
+        assert_eq!(app.stores.row(waits, &[id]).await?, json!({"throttled": throttled, "waits": true}));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn whom_the_platform_holds_up_gets_into_line_anew() -> Result<()> {
+    let (app, messages, sender) = start(App::start().await?).await?;
+    app.world.fault(Fault::rate_limited(60).on(Provider::OnlyFans));
+    for (fan, words) in [("fan-1", "one"), ("fan-2", "two")] {
+        accept(&messages, &note(ACCOUNT, fan, words)).await?;
+    }
+    hinted(&sender, ACCOUNT).await?;
+    time_passes(&app).await?;
+    hinted(&sender, ACCOUNT).await?;
+    assert_eq!(texts(&app), ["two", "one"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_may_have_arrived_once_is_never_said_not_to_have() -> Result<()> {
+    let (app, messages, sender) = start(App::start().await?.set("MESSAGE_DUPLICATE_SECONDS", "0")).await?;
+    let step = |step: &str, id: &str| {
+        user(Request::post(&format!("{MESSAGES}/{step}")), "ana").json(&json!({"messageId": id, "reason": "why"}))
+    };
+    let mut ids = Vec::new();
+    for (fan, words) in [("fan-1", "one"), ("fan-2", "two")] {
+        app.world.fault(Fault::status(503).on(Provider::OnlyFans));
+        let id = accept(&messages, &note(ACCOUNT, fan, words)).await?;
+        hinted(&sender, ACCOUNT).await?;
+        app.stores.execute("UPDATE orchestrator.messages SET look_at = NULL WHERE id = $1", &[&id]).await?;
+        assert_eq!(messages.http(step("resend", &id)).await?.status, 200);
+        ids.push(id);
+        if fan == "fan-1" {
+            let cancel = user(Request::delete(MESSAGES), "ana").query("messageId", &ids[0]);
+            assert_eq!(messages.http(cancel).await?.body["data"]["status"], "unknown");
+        }
+    }
+    app.stores.take_notifications().await?;
+    app.world.fault(Fault::status(404).on(Provider::OnlyFans));
+    hinted(&sender, ACCOUNT).await?;
+    for id in &ids {
+        let row = row(&app, id).await?;
+        assert_eq!((&row["status"], &row["look_at"]), (&json!("unknown"), &Value::Null));
+    }
+    let told = app.stores.take_notifications().await?;
+    assert_eq!(told.iter().map(|told| text(&told["kind"])).collect::<Vec<_>>(), ["message_unknown"]);
+    assert_eq!(texts(&app), Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_could_not_be_told_is_told_by_the_sweep_once() -> Result<()> {
+    let app = App::start().await?;
+    accounts(&app, &[(ACCOUNT, "ana")]).await?;
+    let (messages, sweeper) = (app.function("onlyfans-messages")?, app.function("message-sweeper")?);
+    let sender = app.function_with("message-sender", "AWS_ENDPOINT_URL_SQS", &format!("http://{}", closed_port()?))?;
+    accept(&messages, &note(ACCOUNT, "fan-1", "hello")).await?;
+    hinted(&sender, ACCOUNT).await?;
+    assert!(app.stores.take_notifications().await?.is_empty());
+    app.stores
+        .execute("UPDATE orchestrator.message_notices SET noted_at = noted_at - interval '1 minute'", &[])
+        .await?;
+    for told in [1, 0] {
+        assert_eq!(sweeper.invoke(&json!({}), Duration::from_secs(30)).await?["told"], told);
+    }
+    let told = app.stores.take_notifications().await?;
+    assert_eq!((told.len(), text(&told[0]["kind"])), (1, "account_paused"), "{told:?}");
     Ok(())
 }
 

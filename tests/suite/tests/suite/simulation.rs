@@ -2,6 +2,7 @@
 //! others, hints that are lost, come twice and in any order, calls that hang, break and lie. The code is the shipped one, with its
 //! SQL, its Lua, and the platform over HTTP; the harness only decides who runs, when, and until where, and lets time pass. An
 //! account is served only where the outbox asked for a hint or the sweep finds it: one that is woken by neither never ends.
+//! What is given up is redriven.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -12,10 +13,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use huntaze_domain::env::Env;
-use huntaze_domain::ids::{AccountId, MessageId, UserId};
+use huntaze_domain::ids::{AccountId, MessageId, RecipientId, UserId};
 use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority};
 use huntaze_lambda::clients::{self, Aws};
-use huntaze_messaging::dead::DeadQueue;
+use huntaze_messaging::dead::{DeadLetters, DeadQueue, Redriven};
 use huntaze_messaging::hint::Hints;
 use huntaze_messaging::limiter::Limiter;
 use huntaze_messaging::outbox::{Accepted, By, Decision, NewMessage, Outbox, Rules};
@@ -25,7 +26,7 @@ use huntaze_messaging::session::{Session, SessionParts, Sessions};
 use huntaze_messaging::tell::Teller;
 use huntaze_postgres::Database;
 use huntaze_redis::Redis;
-use huntaze_sqs::Notifications;
+use huntaze_sqs::{Notifications, Sqs};
 use huntaze_tests::{App, now};
 use huntaze_world::Mix;
 use jiff::Timestamp;
@@ -33,14 +34,16 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::support::closed_port;
+
 /// How long one seed may take.
 const BOUND: Duration = Duration::from_secs(120);
 /// So many seeds have stores of their own together, and so many of them run at once.
 const TOGETHER: usize = 50;
 const AT_ONCE: usize = 10;
 /// So many messages of an account may reach fans over any such window.
-const LIMIT: usize = 5;
-const WINDOW: Duration = Duration::from_millis(400);
+const LIMIT: usize = 3;
+const WINDOW: Duration = Duration::from_millis(800);
 const ACCOUNTS: usize = 3;
 const WORKERS: usize = 3;
 /// A step of a worker has some ten awaits, each with a few polls that find nothing yet.
@@ -119,27 +122,39 @@ fn fate(dice: &mut Dice) -> Fate {
 struct Kit {
     env: Env,
     tls: Arc<ClientConfig>,
-    aws: Aws,
+    dynamodb: aws_sdk_dynamodb::Client,
+    queues: Sqs,
     http: reqwest::Client,
+    /// As far as its workers know, nobody is at the platform's address.
+    away: Env,
 }
 
 impl Kit {
     fn new(app: &App) -> Result<Self> {
         let env = Env::from_pairs(app.env().clone());
+        let mut away = app.env().clone();
+        away.insert("ONLYFANS_API_URL".to_owned(), format!("http://{}", closed_port()?));
         let tls = clients::tls(&env)?;
-        Ok(Self { aws: Aws::new(&env, &tls), http: clients::http(&tls)?, env, tls })
+        let aws = Aws::new(&env, &tls);
+        let (dynamodb, queues, http) = (aws.dynamodb(), aws.queues(), clients::http(&tls)?);
+        Ok(Self { dynamodb, queues, http, env, away: Env::from_pairs(away), tls })
+    }
+
+    /// The platform, or where it is not.
+    fn platform(&self, dice: &mut Dice) -> Result<Platform> {
+        let env = if dice.roll(4) == 0 { &self.away } else { &self.env };
+        Platform::from_env(env, self.http.clone()).context("a platform")
     }
 }
 
 /// A worker with stores' connections of its own, as a process has them.
 fn worker(kit: &Kit) -> Result<Sender> {
-    let Kit { env, tls, aws, http } = kit;
+    let Kit { env, tls, dynamodb, queues, http, .. } = kit;
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(tls))).map(Arc::new);
     let limiter = Limiter::from_env(env, Redis::from_env(env).map(Arc::new));
-    let (sessions, platform) = (Sessions::from_env(env, aws.dynamodb()), Platform::from_env(env, http.clone()));
-    let queues = aws.queues();
+    let (sessions, platform) = (Sessions::from_env(env, dynamodb.clone()), Platform::from_env(env, http.clone()));
     let (hints, dead) = (Hints::from_env(env, queues.clone()), DeadQueue::from_env(env, queues.clone()));
-    let teller = Teller::new(Notifications::from_env(env, queues));
+    let teller = Teller::new(Notifications::from_env(env, queues.clone()));
     let rules = Rules::from_env(env);
     let built = database.zip(limiter).zip(sessions).zip(platform);
     let built = built.map(|(((database, limiter), sessions), platform)| {
@@ -175,7 +190,7 @@ impl Seed<'_> {
                 workflow_id: None,
                 idempotency_key: None,
                 body_hash: [0; 32],
-                recipient_id: &format!("fan-{}", dice.roll(5)),
+                recipient_id: &RecipientId::parse(&format!("fan-{}", dice.roll(5)))?,
                 content: &format!("message {number} of seed {}", self.number),
                 message_type: MessageType::Custom,
                 priority: priorities[usize::try_from(dice.roll(4))?],
@@ -203,17 +218,21 @@ impl Seed<'_> {
         let accounts: Vec<_> = self.accounts.iter().map(AccountId::as_str).collect();
         let seconds = [1_i64, 15, 90, 900][usize::try_from(dice.roll(4))?];
         let lease = if dice.roll(3) == 0 { seconds } else { 0 };
-        let messages = "UPDATE orchestrator.messages
-            SET not_before = not_before - make_interval(secs => $2::bigint), look_at = look_at - make_interval(secs => $2::bigint),
-                claimed_until = claimed_until - make_interval(secs => $3::bigint)
-            WHERE account_id = ANY ($1) AND (status IN ('queued', 'claimed', 'sending') OR look_at IS NOT NULL)";
-        self.app.stores.execute(messages, &[&accounts, &seconds, &lease]).await?;
         // Somebody lets go on what paused itself, as far as the wrong is done away with.
-        let resting = "UPDATE orchestrator.accounts
-            SET resume_at = resume_at - make_interval(secs => $2::bigint), limited_until = limited_until - make_interval(secs => $2::bigint),
-                wake_at = wake_at - make_interval(secs => $2::bigint), status = 'active', refusals = 0
-            WHERE id = ANY ($1)";
-        self.app.stores.execute(resting, &[&accounts, &seconds]).await?;
+        let later = "WITH accounts AS (
+                SELECT id FROM orchestrator.accounts WHERE id = ANY ($1) ORDER BY id FOR UPDATE),
+            messages AS (
+                UPDATE orchestrator.messages m
+                   SET not_before = not_before - make_interval(secs => $2::bigint), look_at = look_at - make_interval(secs => $2::bigint),
+                       claimed_until = claimed_until - make_interval(secs => $3::bigint)
+                  FROM accounts a
+                 WHERE m.account_id = a.id AND (m.status IN ('queued', 'claimed', 'sending') OR m.look_at IS NOT NULL))
+            UPDATE orchestrator.accounts w
+               SET resume_at = resume_at - make_interval(secs => $2::bigint),
+                   limited_until = limited_until - make_interval(secs => $2::bigint),
+                   wake_at = wake_at - make_interval(secs => $2::bigint), status = 'active', refusals = 0
+              FROM accounts a WHERE w.id = a.id";
+        self.app.stores.execute(later, &[&accounts, &seconds, &lease]).await?;
         Ok(())
     }
 
@@ -249,6 +268,7 @@ impl Seed<'_> {
             };
             let mut tally = Tally::default();
             let time = Instant::now() + sender.one_message() + Duration::from_millis(200);
+            sender.platform = self.kit.platform(&mut dice)?;
             match fated(sender.serve(account, time, &mut tally), fate(&mut dice)).await {
                 Some(served) => served?,
                 None => sender = worker(self.kit)?,
@@ -266,19 +286,39 @@ impl Seed<'_> {
         self.app.stores.row(left, &[&accounts]).await?["n"].as_i64().context("a count")
     }
 
-    /// Has what was given up tried anew, and takes some messages back while they are under way.
+    /// Takes some messages back while they are under way.
     async fn decide(&self, ids: &[MessageId], dice: &mut Dice) -> Result<()> {
         let sender = worker(self.kit)?;
         for id in ids {
-            let decision = match dice.roll(20) {
-                0 => Decision::Cancel,
-                1..3 => Decision::Redrive,
-                _ => continue,
-            };
-            let by = By { owner: None, actor: &self.user, reason: None, request_id: "d" };
-            sender.outbox.decide(id, &decision, &by).await?;
+            if dice.roll(20) == 0 {
+                let by = By { owner: None, actor: &self.user, reason: None, request_id: "d" };
+                sender.outbox.decide(id, &Decision::Cancel, &by).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Has every other letter tried anew, twice.
+    async fn redrive(&self, dice: &mut Dice) -> Result<()> {
+        let sender = worker(self.kit)?;
+        let letters = DeadLetters::new(Arc::clone(&sender.database));
+        for letter in self.letters().await? {
+            for attempt in 0..2 * dice.roll(2) {
+                let redriven =
+                    letters.redrive(&sender.outbox.rules, &letter, &self.user, None, &format!("r{attempt}")).await?;
+                ensure!(matches!(redriven, Redriven::Done(..)), "seed {}: {letter}: {redriven:?}", self.number);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was given up and not redriven.
+    async fn letters(&self) -> Result<Vec<String>> {
+        let accounts: Vec<_> = self.accounts.iter().map(AccountId::as_str).collect();
+        let open =
+            "SELECT id FROM orchestrator.dead_letters WHERE account_id = ANY ($1) AND status = 'open' ORDER BY id";
+        let rows = self.app.stores.rows(open, &[&accounts]).await?;
+        rows.iter().map(|row| Ok(row["id"].as_str().context("an id")?.to_owned())).collect()
     }
 
     async fn run(&self) -> Result<BTreeMap<String, usize>> {
@@ -305,8 +345,7 @@ impl Seed<'_> {
         let (done, decided) = tokio::join!(try_join_all(workers), self.decide(&ids, &mut dice));
         done?;
         decided?;
-        // What was given up is tried anew, as far as somebody wants it to be.
-        self.decide(&ids, &mut dice).await?;
+        self.redrive(&mut dice).await?;
         self.work(Dice(self.number + 77), until).await?;
         self.judge(&ids).await
     }
@@ -338,7 +377,26 @@ impl Seed<'_> {
             *ends.entry(status).or_default() += 1;
             *ends.entry("reached".to_owned()).or_default() += times;
         }
+        ends.extend(self.happened().await?);
         Ok(ends)
+    }
+
+    /// What is to have happened, or the simulation shows less than it says.
+    async fn happened(&self) -> Result<BTreeMap<String, usize>> {
+        let accounts: Vec<_> = self.accounts.iter().map(AccountId::as_str).collect();
+        let counts = "SELECT
+            (SELECT count(*) FROM orchestrator.messages WHERE account_id = ANY ($1) AND fence > attempts + throttled) AS \"taken over\",
+            (SELECT count(*) FROM orchestrator.messages WHERE account_id = ANY ($1) AND throttled > 0) AS throttled,
+            (SELECT count(*) FROM orchestrator.message_attempts
+              WHERE account_id = ANY ($1) AND reason = 'interrupted') AS interrupted,
+            (SELECT count(*) FROM orchestrator.message_attempts
+              WHERE account_id = ANY ($1) AND outcome = 'sent' AND reason IS NOT NULL) AS found,
+            (SELECT count(*) FROM orchestrator.message_attempts WHERE account_id = ANY ($1) AND outcome = 'failed') AS retried,
+            (SELECT count(*) FROM orchestrator.dead_letters WHERE account_id = ANY ($1)) AS \"given up\",
+            (SELECT count(*) FROM orchestrator.dead_letters WHERE account_id = ANY ($1) AND status = 'redriven') AS redriven";
+        let counts = self.app.stores.row(counts, &[&accounts]).await?;
+        let count = |(name, count): (&String, &Value)| Some((name.clone(), usize::try_from(count.as_u64()?).ok()?));
+        Ok(counts.as_object().context("counts")?.iter().filter_map(count).collect())
     }
 
     /// Whatever died, froze or came twice, no window has more of an account than its limit.
@@ -363,6 +421,7 @@ async fn simulate(seeds: std::ops::Range<u64>, messages: usize) -> Result<BTreeM
         .await?
         .set("ONLYFANS_TIMEOUT_MS", "400")
         .set("MESSAGE_HOLD_MARGIN_MS", "600")
+        .set("MESSAGE_RETRIES", "1")
         .set("RATE_LIMIT_SECOND_MS", "50")
         .set("RATE_LIMIT_MINUTE_MS", WINDOW.as_millis().to_string())
         .set("RATE_LIMIT_HOUR_MS", "1000")
@@ -442,6 +501,10 @@ async fn design_a_message_reaches_a_fan_at_most_once_and_none_is_lost() -> Resul
         add(&mut ends, simulate(some, usize::try_from(messages)?).await?);
     }
     println!("{} messages over {seeds} seeds in {:?}: {ends:?}", seeds * messages, started.elapsed());
-    ensure!(ends.get("sent").is_some_and(|sent| *sent > 0), "nothing was sent: {ends:?}");
+    for what in
+        ["sent", "unknown", "taken over", "throttled", "interrupted", "found", "retried", "given up", "redriven"]
+    {
+        ensure!(ends.get(what).is_some_and(|count| *count > 0), "nothing is {what}: {ends:?}");
+    }
     Ok(())
 }

@@ -106,6 +106,23 @@ async fn what_is_restored_counts_for_as_long_as_it_would_have() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_was_only_watched_is_restored_for_who_enforces_and_not_for_who_watches() -> Result<()> {
+    let app = app().await?;
+    for (n, watched) in [(1, false), (2, true)] {
+        let sql = "INSERT INTO orchestrator.message_attempts (message_id, attempt, account_id, user_id, recipient_id,
+            message_type, counts_until, watched)
+            VALUES ('m' || $1::int, 1, 'anas-account', 'ana', 'fan-' || $1::int, 'follow_up', now(), $2)";
+        assert_eq!(app.stores.execute(sql, &[&n, &watched]).await?, 1);
+    }
+    for (mode, remaining) in [("monitor", 8), ("enforce", 7)] {
+        let sender = Sender::of(&app, &[("RATE_LIMIT_MODE", mode)])?;
+        let (_, verdict) = sender.decided(&to(3, "m3"), &Generations::default()).await?;
+        assert_eq!(verdict.layers[0].remaining, remaining, "{mode}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_permit_of_a_memory_that_is_lost_is_not_taken_once_it_was_restored() -> Result<()> {
     let app = app().await?;
     let [first, second] = [Sender::of(&app, &[])?, Sender::of(&app, &[])?];

@@ -102,12 +102,12 @@ impl Both {
         let watched = self.watching.ask(ask, hold, &Generations::default()).await;
         let (granted, enforced) = match enforced {
             Acquired::Granted { verdict, .. } => (true, verdict),
-            Acquired::Denied { verdict, .. } => (false, verdict),
+            Acquired::Denied(verdict) => (false, verdict),
             Acquired::Unknown(fault) => return Err(fault.into()),
         };
         let watched = match watched {
             Acquired::Granted { verdict, .. } => verdict,
-            Acquired::Denied { .. } => panic!("watching denies"),
+            Acquired::Denied(_) => panic!("watching denies"),
             Acquired::Unknown(fault) => return Err(fault.into()),
         };
         ensure!(enforced.at == watched.at, "not asked at the same moment");
