@@ -4,9 +4,9 @@
 //! account is served only where the outbox asked for a hint or the sweep finds it: one that is woken by neither never ends.
 //! What is given up is redriven.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
@@ -37,13 +37,13 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::support::closed_port;
 
 /// How long one seed may take.
-const BOUND: Duration = Duration::from_secs(120);
+const BOUND: Duration = Duration::from_secs(600);
 /// So many seeds have stores of their own together, and so many of them run at once.
-const TOGETHER: usize = 50;
-const AT_ONCE: usize = 10;
+const TOGETHER: usize = 100;
+const AT_ONCE: usize = 25;
 /// So many messages of an account may reach fans over any such window.
-const LIMIT: usize = 3;
-const WINDOW: Duration = Duration::from_millis(800);
+const LIMIT: usize = 2;
+const WINDOW: Duration = Duration::from_secs(1);
 const ACCOUNTS: usize = 3;
 const WORKERS: usize = 3;
 /// A step of a worker has some ten awaits, each with a few polls that find nothing yet.
@@ -112,8 +112,8 @@ fn fated<F: Future>(inner: F, fate: Fate) -> Fated<F> {
 
 fn fate(dice: &mut Dice) -> Fate {
     match dice.roll(10) {
-        0..4 => Fate::Lives,
-        4..8 => Fate::Dies(1 + dice.roll(LAST_POLL)),
+        0..7 => Fate::Lives,
+        7..9 => Fate::Dies(1 + dice.roll(LAST_POLL)),
         _ => Fate::Freezes(1 + dice.roll(LAST_POLL), Duration::from_millis(10 + dice.roll(60))),
     }
 }
@@ -127,6 +127,9 @@ struct Kit {
     http: reqwest::Client,
     /// As far as its workers know, nobody is at the platform's address.
     away: Env,
+    /// Connections of the dead, with what they had under way: as behind a proxy of the database, which outlives its clients. A new one
+    /// costs the server more than a message does.
+    connections: Mutex<VecDeque<Arc<Database>>>,
 }
 
 impl Kit {
@@ -137,7 +140,21 @@ impl Kit {
         let tls = clients::tls(&env)?;
         let aws = Aws::new(&env, &tls);
         let (dynamodb, queues, http) = (aws.dynamodb(), aws.queues(), clients::http(&tls)?);
-        Ok(Self { dynamodb, queues, http, env, away: Env::from_pairs(away), tls })
+        let connections = Mutex::default();
+        Ok(Self { dynamodb, queues, http, env, away: Env::from_pairs(away), tls, connections })
+    }
+
+    /// A connection that nobody has: the one that was left first, or a new one.
+    fn connection(&self) -> Option<Arc<Database>> {
+        let left = self.connections.lock().unwrap().pop_front();
+        let new =
+            || self.env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&self.tls))).map(Arc::new);
+        left.or_else(new)
+    }
+
+    /// What a worker that is gone has left.
+    fn left_by(&self, gone: &Sender) {
+        self.connections.lock().unwrap().push_back(Arc::clone(&gone.database));
     }
 
     /// The platform, or where it is not.
@@ -149,8 +166,8 @@ impl Kit {
 
 /// A worker with stores' connections of its own, as a process has them.
 fn worker(kit: &Kit) -> Result<Sender> {
-    let Kit { env, tls, dynamodb, queues, http, .. } = kit;
-    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(tls))).map(Arc::new);
+    let Kit { env, dynamodb, queues, http, .. } = kit;
+    let database = kit.connection();
     let limiter = Limiter::from_env(env, Redis::from_env(env).map(Arc::new));
     let (sessions, platform) = (Sessions::from_env(env, dynamodb.clone()), Platform::from_env(env, http.clone()));
     let (hints, dead) = (Hints::from_env(env, queues.clone()), DeadQueue::from_env(env, queues.clone()));
@@ -205,7 +222,10 @@ impl Seed<'_> {
                 match fated(sender.outbox.accept(&message), fate).await {
                     Some(Ok(Accepted::New(..))) => break,
                     Some(other) => anyhow::bail!("not taken on: {other:?}"),
-                    None => sender = worker(self.kit)?,
+                    None => {
+                        self.kit.left_by(&sender);
+                        sender = worker(self.kit)?;
+                    }
                 }
             }
             ids.push(id);
@@ -270,11 +290,16 @@ impl Seed<'_> {
             let time = Instant::now() + sender.one_message() + Duration::from_millis(200);
             sender.platform = self.kit.platform(&mut dice)?;
             match fated(sender.serve(account, time, &mut tally), fate(&mut dice)).await {
-                Some(served) => served?,
-                None => sender = worker(self.kit)?,
+                // A store that did not answer: the hint comes again, or is lost.
+                Some(_) => {}
+                None => {
+                    self.kit.left_by(&sender);
+                    sender = worker(self.kit)?;
+                }
             }
             last = Some(account);
         }
+        self.kit.left_by(&sender);
         Ok(())
     }
 
