@@ -180,8 +180,17 @@ async fn the_11th_message_of_a_minute_is_denied_and_told_when_to_come_again() ->
         (verdict.tightest(|_| true).map(|said| said.layer.name), verdict.layers[1].remaining),
         (Some("account_minute"), 90)
     );
+    Ok(())
+}
 
-    // The same attempt has its permit already, and its end is told as often as one likes.
+#[tokio::test]
+async fn design_the_same_attempt_never_consumes_twice() -> Result<()> {
+    let app = app().await?;
+    let (sender, none) = (Sender::of(&app, &[])?, Generations::default());
+    for n in 1..=10 {
+        assert!(sender.granted(&to(n, &format!("m{n}"))).await?);
+    }
+    // It has its permit already, and its end is told as often as one likes.
     let (again, verdict) = sender.decided(&to(3, "m3"), &none).await?;
     assert!(again.is_some() && verdict.repeated && verdict.layers[0].remaining == 0);
     for _ in 0..2 {

@@ -37,7 +37,7 @@ async fn a_minute_later(app: &App) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_hint_that_was_lost_is_made_up_for_within_a_minute_and_once() -> Result<()> {
+async fn design_the_sweeper_wakes_what_is_overdue() -> Result<()> {
     let (app, messages, sweeper) = start().await?;
     accept(&app, &messages, "ana").await?;
     assert_eq!(swept(&sweeper).await?["woken"], 0, "one is under way");
@@ -49,7 +49,7 @@ async fn a_hint_that_was_lost_is_made_up_for_within_a_minute_and_once() -> Resul
 }
 
 #[tokio::test]
-async fn what_is_later_than_a_queue_can_hold_is_hinted_at_when_it_is_due() -> Result<()> {
+async fn design_waits_beyond_the_queues_15_minutes_are_the_sweepers() -> Result<()> {
     let (app, messages, sweeper) = start().await?;
     let mut body = note("acc-ana", "fan-1", "good morning");
     body["scheduleFor"] = json!(huntaze_tests::now().saturating_add(Duration::from_secs(3_600))?);

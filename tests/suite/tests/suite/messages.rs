@@ -270,7 +270,7 @@ async fn a_faulty_message_is_told_every_field_and_kept_nowhere() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_users_messages_need_a_role() -> Result<()> {
+async fn design_reading_anothers_messages_is_403() -> Result<()> {
     let (app, function) = start().await?;
     let id = id_of(&function.http(send("ana", &note("acc-ana", "fan-1", "hi"))).await?);
     let mut of_ana = note("acc-ana", "fan-1", "hi");
@@ -441,6 +441,31 @@ async fn what_a_person_has_to_approve_waits_and_is_sent_as_they_wrote_it() -> Re
     // What was rejected may be written again.
     let again = function.http(send("ana", &note("acc-ana", "fan-1", "Good morning"))).await?;
     assert_eq!(again.body["data"].get("duplicate"), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn design_the_level_is_the_stricter_of_the_requests_and_the_accounts_floor() -> Result<()> {
+    let (app, function) = start().await?;
+    for (number, (asked, floor, kept)) in [
+        (None, "strict", "strict"),
+        (Some("relaxed"), "strict", "strict"),
+        (Some("relaxed"), "moderate", "moderate"),
+        (Some("strict"), "relaxed", "strict"),
+        (Some("moderate"), "relaxed", "moderate"),
+        (None, "relaxed", "relaxed"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let set = "UPDATE orchestrator.accounts SET compliance_floor = $1 WHERE id = 'acc-ana'";
+        app.stores.execute(set, &[&floor]).await?;
+        let mut body = note("acc-ana", &format!("fan-{number}"), "hi");
+        body["complianceLevel"] = json!(asked);
+        let id = id_of(&function.http(send("ana", &body)).await?);
+        let shown = function.http(one("ana", &id)).await?.body;
+        assert_eq!(shown["data"]["complianceLevel"], kept, "{asked:?} {floor}");
+    }
     Ok(())
 }
 

@@ -54,7 +54,7 @@ fn texts(app: &App) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_due_is_sent_by_priority_and_shown() -> Result<()> {
+async fn design_priority_is_chosen_at_the_claim() -> Result<()> {
     let (app, messages, sender) = start(App::start().await?).await?;
     let mut ids = Vec::new();
     for (fan, kind) in [("fan-1", "promotional"), ("fan-2", "follow_up"), ("fan-3", "welcome"), ("fan-4", "custom")] {
