@@ -47,10 +47,10 @@ failures: compiler ## Play every failure of a provider and write docs/failures.m
 	cargo build --workspace
 	WRITE_FAILURES=1 $(STACK) run-with-stores -- cargo test -p huntaze-tests --test suite every_row_of_the_table
 
+# Optimised: as debug builds the SDK's crates alone take half of it.
 soak: compiler ## Simulate sending with SOAK_SEEDS=1000 of 100 messages each; takes an hour or so (docs/soak.md).
-	cargo build --workspace
 	SIMULATION_SEEDS=$(or $(SOAK_SEEDS),1000) SIMULATION_MESSAGES=100 $(STACK) run-with-stores -- \
-		cargo test -p huntaze-tests --test suite simulation -- --nocapture
+		cargo test --profile measure -p huntaze-tests --test suite simulation -- --nocapture
 
 # What measures is optimised as well: it stands in the way of what it measures.
 bench: compiler ## Measure campaigns-hybrid beside the least that a function can cost; prints a table (docs/benchmarks.md).

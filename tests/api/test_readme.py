@@ -65,7 +65,7 @@ class Messages(unittest.TestCase):
         self.assertGreaterEqual(states.count("sent"), 10, states)
         arrivals = sorted(_moment(message["at"]) for message in reached)
         # The eleventh is there only if this took a minute.
-        for eleventh, first in zip(arrivals[10:], arrivals):
+        for eleventh, first in zip(arrivals[10:], arrivals, strict=False):
             self.assertGreaterEqual(eleventh - first, _MINUTE)
         self.assertEqual(len({message["recipient"] for message in reached}), len(reached), reached)
         [account] = [account for account in stats["data"]["accounts"] if account["accountId"] == "acc-ana"]

@@ -46,8 +46,11 @@ const LIMIT: usize = 2;
 const WINDOW: Duration = Duration::from_secs(1);
 const ACCOUNTS: usize = 3;
 const WORKERS: usize = 3;
-/// A step of a worker has some ten awaits, each with a few polls that find nothing yet.
-const LAST_POLL: u64 = 45;
+/// A worker has so much time for further messages behind its first: some get one more, some ten.
+const TIME: Duration = Duration::from_secs(1);
+/// A message has some ten awaits, each with a few polls that find nothing yet; and it may be the first of a worker's or a later one.
+const POLLS: u64 = 45;
+const MESSAGES: u64 = 4;
 
 /// SplitMix64: a seed gives the same decisions every time, though the stores' own timing differs.
 struct Dice(u64);
@@ -110,11 +113,15 @@ fn fated<F: Future>(inner: F, fate: Fate) -> Fated<F> {
     Fated { inner: Box::pin(inner), fate, polls: 0, frozen: None }
 }
 
+fn poll(dice: &mut Dice) -> u64 {
+    1 + dice.roll(MESSAGES) * POLLS + dice.roll(POLLS)
+}
+
 fn fate(dice: &mut Dice) -> Fate {
     match dice.roll(10) {
-        0..7 => Fate::Lives,
-        7..9 => Fate::Dies(1 + dice.roll(LAST_POLL)),
-        _ => Fate::Freezes(1 + dice.roll(LAST_POLL), Duration::from_millis(10 + dice.roll(60))),
+        0..4 => Fate::Lives,
+        4..8 => Fate::Dies(poll(dice)),
+        _ => Fate::Freezes(poll(dice), Duration::from_millis(10 + dice.roll(60))),
     }
 }
 
@@ -287,7 +294,7 @@ impl Seed<'_> {
                 continue;
             };
             let mut tally = Tally::default();
-            let time = Instant::now() + sender.one_message() + Duration::from_millis(200);
+            let time = Instant::now() + sender.one_message() + TIME;
             sender.platform = self.kit.platform(&mut dice)?;
             match fated(sender.serve(account, time, &mut tally), fate(&mut dice)).await {
                 // A store that did not answer: the hint comes again, or is lost.
