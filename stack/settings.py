@@ -1,6 +1,8 @@
 """What the environment of `make run` says, as parameters of the template and as variables of the secret."""
 
+import base64
 import dataclasses
+import os
 from collections.abc import Mapping
 
 from stack.errors import StackError
@@ -11,6 +13,10 @@ _WORLD_OPENAI_KEY = "world-openai-key"
 
 # What tests/world takes as Slack's webhook.
 _WORLD_SLACK_PATH = "/slack/services/T0WORLD/B0WORLD/world-slack-token"
+# Where tests/world plays OnlyFans, and what it takes as the session of an account there.
+_WORLD_ONLYFANS_PATH = "/onlyfans/api2/v2"
+WORLD_ONLYFANS_COOKIE = "sess=world.0."
+
 # Nobody's, by RFC 2606: the emulator keeps the e-mails.
 _OPERATORS = "operators@huntaze.example"
 SENDER = "alerts@huntaze.example"
@@ -25,7 +31,11 @@ _PARAMETERS = {
     "AZURE_OPENAI_API_VERSION": "AzureOpenAiApiVersion",
     "AZURE_OPENAI_DEPLOYMENT": "AzureOpenAiDeployment",
     "COST_ALERT_EMAIL": "CostAlertEmail",
+    "HUMAN_APPROVAL": "HumanApproval",
     "LOG_LEVEL": "LogLevel",
+    "ONLYFANS_API_URL": "OnlyFansApiUrl",
+    "ONLYFANS_USER_AGENT": "OnlyFansUserAgent",
+    "RATE_LIMIT_MODE": "RateLimitMode",
     "ROLE_PLANNER": "RolePlanner",
     "ROLE_SHORT_MESSAGE": "RoleShortMessage",
     "ROLE_VALIDATOR": "RoleValidator",
@@ -52,8 +62,34 @@ _SECRETS = [
     "LEDGER_ENTRY_TTL_DAYS",
     "LEDGER_SWEEP_GRACE_MS",
     "MAX_RETRIES",
+    "MESSAGE_DUPLICATE_SECONDS",
+    "MESSAGE_LOOK_EVERY_MS",
+    "MESSAGE_PRIORITY_STEP_SECONDS",
+    "MESSAGE_QUEUE_LIMIT",
+    "MESSAGE_RETRIES",
+    "ONLYFANS_ACCOUNTS_PER_USER",
+    "ONLYFANS_BREAKER_FAILURES",
+    "ONLYFANS_BREAKER_OPEN_MS",
+    "ONLYFANS_MOST_REFUSALS",
     "PRICE_FALLBACK_INPUT_PER_MILLION",
     "PRICE_FALLBACK_OUTPUT_PER_MILLION",
+    "RATE_LIMIT_ACCOUNT_PER_DAY",
+    "RATE_LIMIT_ACCOUNT_PER_HOUR",
+    "RATE_LIMIT_ACCOUNT_PER_MINUTE",
+    "RATE_LIMIT_CUSTOM_PER_MINUTE",
+    "RATE_LIMIT_DAY_MS",
+    "RATE_LIMIT_FOLLOW_UP_PER_HOUR",
+    "RATE_LIMIT_GLOBAL_PER_SECOND",
+    "RATE_LIMIT_HOUR_MS",
+    "RATE_LIMIT_MINUTE_MS",
+    "RATE_LIMIT_PROMOTIONAL_PER_DAY",
+    "RATE_LIMIT_RECIPIENTS_PER_HOUR",
+    "RATE_LIMIT_RECIPIENT_PER_HOUR",
+    "RATE_LIMIT_RECIPIENT_PER_MINUTE",
+    "RATE_LIMIT_SECOND_MS",
+    "RATE_LIMIT_SHARDS",
+    "RATE_LIMIT_USER_PER_HOUR",
+    "RATE_LIMIT_WELCOME_PER_HOUR",
     "SPIKE_MINIMUM",
     "SPIKE_MULTIPLIER",
 ]
@@ -66,6 +102,8 @@ class Settings:
     parameters: dict[str, str]
     secrets: dict[str, str]
     providers: str
+    # Whether tests/world plays OnlyFans.
+    plays_onlyfans: bool
 
 
 def read(environment: Mapping[str, str], world_url: str) -> Settings:
@@ -93,6 +131,7 @@ def read(environment: Mapping[str, str], world_url: str) -> Settings:
         "CostAlertEmail": _OPERATORS,
         "SesFromEmail": SENDER,
         "SesIdentity": SENDER,
+        "OnlyFansApiUrl": world_url + _WORLD_ONLYFANS_PATH,
     }
     parameters |= {_ENDPOINTS[provider]: url for provider, url in called.items()}
     parameters |= {parameter: given[name] for name, parameter in _PARAMETERS.items() if name in given}
@@ -100,4 +139,7 @@ def read(environment: Mapping[str, str], world_url: str) -> Settings:
     secrets = {name: key for name, key in keys.items() if key}
     secrets["SLACK_WEBHOOK_URL"] = given.get("SLACK_WEBHOOK_URL", world_url + _WORLD_SLACK_PATH)
     secrets |= {name: given[name] for name in _SECRETS if name in given}
-    return Settings(parameters, secrets, ", ".join(f"{provider} at {url}" for provider, url in called.items()))
+    # The sessions live as long as the stack, and so may their key.
+    secrets["OF_SESSION_KEYS"] = given.get("OF_SESSION_KEYS", "local:" + base64.b64encode(os.urandom(32)).decode())
+    providers = ", ".join(f"{provider} at {url}" for provider, url in called.items())
+    return Settings(parameters, secrets, providers, plays_onlyfans="ONLYFANS_API_URL" not in given)

@@ -1,9 +1,12 @@
 """From nothing but built binaries to a stack that serves."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -14,6 +17,9 @@ from stack.processes import Launcher
 _USER_ID = "demo-creator"
 _ADMIN_ID = "demo-admin"
 _USERS_TABLE = "huntaze-users"
+# The account of the demo user that has a session with tests/world.
+_ACCOUNT_ID = "acc-ana"
+_ACCOUNTS = "/api/v2/onlyfans/accounts"
 
 _Result = TypeVar("_Result")
 
@@ -60,7 +66,10 @@ def start(launcher: Launcher, ports: Ports, environment: Mapping[str, str], sess
 
     api_url = f"{aws_url}/_aws/execute-api/{outputs['HttpApiId']}"
     step("waiting for its health", lambda: _await_health(api_url + HEALTH, launcher))
-    variables = {"API_URL": api_url, **_tokens(session_secret), **emulator.variables(aws_url), **stores_and_sessions}
+    tokens = _tokens(session_secret)
+    if own.plays_onlyfans:
+        step(f"signing {_ACCOUNT_ID} in to OnlyFans", lambda: _sign_in(api_url, tokens["USER_TOKEN"]))
+    variables = {"API_URL": api_url, **tokens, **emulator.variables(aws_url), **stores_and_sessions}
     return Running({**variables, "WORLD_URL": world_url}, own.providers)
 
 
@@ -94,6 +103,18 @@ def _tokens(secret: str) -> dict[str, str]:
         "ADMIN_ID": _ADMIN_ID,
         "ADMIN_TOKEN": session.mint(secret, _ADMIN_ID, "Demo Admin", "admin"),
     }
+
+
+def _sign_in(api_url: str, token: str) -> None:
+    session_of_it = {"cookie": settings.WORLD_ONLYFANS_COOKIE + _ACCOUNT_ID, "userAgent": "Mozilla/5.0 (demo)"}
+    body = json.dumps({"accountId": _ACCOUNT_ID, "status": "active", "session": session_of_it})
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(api_url + _ACCOUNTS, body.encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+    except urllib.error.HTTPError as error:
+        raise StackError(f"{_ACCOUNT_ID} could not be signed in: {error}: {error.read().decode()}") from None
 
 
 def _seed(database_url: str) -> None:

@@ -72,7 +72,9 @@ def start_redis(launcher: Launcher, port: int | None = None) -> str:
         raise StackError("redis-server is not installed")
     port = net.free_port(port)
     command = [server, "--bind", net.HOST, "--port", str(port), "--dir", str(launcher.folder)]
-    process = launcher.start("redis", [*command, "--save", "", "--appendonly", "no"])
+    # DEBUG is how a test has it die.
+    command += ["--save", "", "--appendonly", "no", "--enable-debug-command", "local"]
+    process = launcher.start("redis", command)
     net.wait_until(lambda: net.accepts(port), "Redis", 15, process.alive)
     return f"redis://{net.HOST}:{port}"
 

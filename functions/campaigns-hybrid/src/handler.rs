@@ -8,15 +8,16 @@ use http::{HeaderName, HeaderValue};
 use huntaze_costs::alert::Alert;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_domain::error::ErrorCode;
-use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, WorkflowId};
+use huntaze_domain::ids::WorkflowId;
 use huntaze_domain::intent::WorkflowIntent;
 use huntaze_domain::principal::Principal;
-use huntaze_lambda::api::{Call, Reply, Route};
+use huntaze_lambda::api::{Call, REPLAYED, Reply, Route};
 use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::problem::Problem;
 use huntaze_lambda::scheduled;
 use huntaze_orchestrator::route::RouteError;
 use huntaze_orchestrator::run::{Answer, Outcome, Request, RunError};
+use huntaze_orchestrator::store::AccountFault;
 use huntaze_orchestrator::workflow::WorkflowError;
 use serde_json::{Value, json};
 
@@ -44,7 +45,7 @@ impl Route for App {
         };
         call.admit(admission.await)?;
         let (owner, outcome) = answered?;
-        let Outcome { answer, entries, fallbacks, refusal } = outcome;
+        let Outcome { answer, entries, fallbacks, refusal, wake } = outcome;
         count(call, &entries, fallbacks);
         if !entries.is_empty() || refusal.is_some() {
             let (ledger, watch, trace) = (self.ledger.clone(), Arc::clone(&self.watch), call.trace.clone());
@@ -58,6 +59,10 @@ impl Route for App {
                     watch.budget_exceeded(&refusal, now, told).await;
                 }
             });
+        }
+        if let Some((account, delay)) = wake {
+            let hints = Arc::clone(&self.hints);
+            call.afterwards(async move { hints.put(&account, Some(delay)).await });
         }
         reply(call, owner.as_str(), answer.map_err(|error| refused(&error))?)
     }
@@ -82,12 +87,9 @@ fn count(call: &Call, entries: &[LedgerEntry], fallbacks: u64) {
 
 impl App {
     fn read(&self, call: &Call, principal: &Principal) -> Result<Request, Problem> {
-        let idempotency_key = idempotency_key(call)?;
+        let idempotency_key = call.idempotency_key()?;
         let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
         let owner = principal.acting_for(parsed.intent.user_id.as_ref())?;
-        if parsed.intent.send_to_only_fans {
-            return Err(not_yet("/sendToOnlyFans", "sending to fans"));
-        }
         if prefers_async(call) {
             return Err(not_yet("Prefer", "answering later (`respond-async`)"));
         }
@@ -103,15 +105,6 @@ impl App {
             deadline: (call.deadline - SETTLEMENT).min(call.started + self.patience),
         })
     }
-}
-
-fn idempotency_key(call: &Call) -> Result<Option<IdempotencyKey>, Problem> {
-    let Some(value) = call.headers.get("idempotency-key") else { return Ok(None) };
-    // The gateway joins several headers of one name with a comma.
-    let key = value.to_str().ok().filter(|text| !text.contains(',')).and_then(|text| IdempotencyKey::parse(text).ok());
-    let invalid =
-        || format!("must be 1 to {MAX_ID_BYTES} printable ASCII characters without spaces and commas, given once");
-    key.map(Some).ok_or_else(|| Problem::invalid_field("Idempotency-Key", invalid()))
 }
 
 /// RFC 7240: preferences are separated by commas, parameters by semicolons.
@@ -145,6 +138,11 @@ fn refused(error: &RunError) -> Problem {
         RunError::InFlight(workflow) => Problem::new(ErrorCode::Conflict, error.to_string())
             .retry_after(IN_FLIGHT_RETRY)
             .with("workflowId", workflow.as_str()),
+        RunError::Account(AccountFault::Foreign) => Problem::forbidden("the account belongs to another user"),
+        RunError::Account(fault @ AccountFault::Unknown) => Problem::new(ErrorCode::NotFound, fault.to_string()),
+        RunError::Account(fault @ AccountFault::Several) => {
+            Problem::invalid_field("/onlyFansContext/accountId", fault.to_string())
+        }
         RunError::NotAdmitted => Problem::new(ErrorCode::RateLimitExceeded, error.to_string()),
         RunError::Mismatch => Problem::new(ErrorCode::IdempotencyMismatch, error.to_string()),
         RunError::Store(cause) => Problem::internal(cause),
@@ -175,9 +173,6 @@ fn failed(error: WorkflowError, workflow: &WorkflowId, replayed: Option<(HeaderN
     problem.retry_after = (code == ErrorCode::ProviderUnavailable).then_some(wait);
     if let Some(limit) = limit { problem.with("limit", limit) } else { problem }
 }
-
-/// Tells a client that this answer was made by an earlier request.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 fn metadata(call: &Call, user: &str) -> Value {
     json!({

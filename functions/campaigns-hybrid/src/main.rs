@@ -8,13 +8,15 @@ use std::time::Duration;
 use huntaze_costs::config::ledger;
 use huntaze_costs::ledger::Ledger;
 use huntaze_costs::watch::Watch;
-use huntaze_lambda::clients::{self, Aws, Redis};
+use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
+use huntaze_messaging::hint::Hints;
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_orchestrator::store;
 use huntaze_postgres::Database;
+use huntaze_redis::Redis;
 
 /// The gateway answers 503 after 30 s; two are kept for what surrounds the calls.
 const REQUEST_DEADLINE_MS: u64 = 28_000;
@@ -25,6 +27,7 @@ struct App {
     orchestrator: Orchestrator,
     ledger: Ledger,
     watch: Arc<Watch>,
+    hints: Arc<Hints>,
     /// No request takes longer, however much time the gateway leaves it.
     patience: Duration,
 }
@@ -38,15 +41,25 @@ async fn main() -> Result<(), lambda_http::Error> {
     let aws = Aws::new(&env, &tls);
     let dynamodb = aws.dynamodb();
     let ledger = ledger(&env, dynamodb.clone());
-    let watch = Arc::new(Watch::from_env(&env, dynamodb, aws.sqs(), ledger.clone()));
+    let queues = aws.queues();
+    let hints = Arc::new(Hints::from_env(&env, queues.clone()));
+    let watch = Arc::new(Watch::from_env(&env, dynamodb, queues, ledger.clone()));
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
-    let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
-    let orchestrator = Orchestrator::from_env(&env, database, http);
+    let redis = Redis::from_env(&env).map(Arc::new);
+    let limit = ApiLimit::from_env(&env, redis.clone());
+    let orchestrator = Orchestrator::from_env(&env, database, http, redis);
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
     let built = sessions.zip(limit).zip(orchestrator);
-    let built =
-        built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, ledger, watch, patience });
+    let built = built.map(|((sessions, limit), orchestrator)| App {
+        sessions,
+        limit,
+        orchestrator,
+        ledger,
+        watch,
+        hints,
+        patience,
+    });
     let app = env.finish(built)?;
     tokio::join!(app.orchestrator.database.warm_up(), app.limit.warm_up());
     api::serve(&app).await

@@ -10,13 +10,13 @@ use anyhow::{Context, anyhow};
 use huntaze_costs::budget;
 use huntaze_costs::config::ledger;
 use huntaze_costs::ledger::Ledger;
-use huntaze_costs::notifications::Notifications;
 use huntaze_costs::owner::Owner;
 use huntaze_costs::report::{DailyReport, Reported};
 use huntaze_lambda::clients::Aws;
 use huntaze_lambda::scheduled::{self, Invocation, Task};
 use huntaze_lambda::{config, logs};
 use huntaze_postgres::Database;
+use huntaze_sqs::Notifications;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
@@ -74,7 +74,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = Aws::new(&env, &tls);
     let ledger = ledger(&env, aws.dynamodb());
     let archive = Archive::from_env(&env, aws.s3());
-    let notifications = Notifications::from_env(&env, aws.sqs());
+    let notifications = Notifications::from_env(&env, aws.queues());
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls));
     let app = env.finish(database.map(|database| App { ledger, database, archive, notifications }))?;
     scheduled::serve(&app).await

@@ -56,7 +56,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = Aws::new(&env, &tls);
     let dynamodb = aws.dynamodb();
     let ledger = ledger(&env, dynamodb.clone());
-    let watch = Watch::from_env(&env, dynamodb, aws.sqs(), ledger);
+    let watch = Watch::from_env(&env, dynamodb, aws.queues(), ledger);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls));
     let app = env.finish(database.map(|database| App { watch, database }))?;
     scheduled::serve(&app).await

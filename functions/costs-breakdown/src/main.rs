@@ -10,12 +10,13 @@ use huntaze_costs::config::{catalogue, ledger};
 use huntaze_costs::ledger::Ledger;
 use huntaze_costs::price::Catalogue;
 use huntaze_domain::provider::Provider;
-use huntaze_lambda::clients::{Aws, Redis};
+use huntaze_lambda::clients::Aws;
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
 use huntaze_orchestrator::config::configured;
 use huntaze_orchestrator::route::Roles;
+use huntaze_redis::Redis;
 
 struct App {
     sessions: Sessions,

@@ -4,11 +4,11 @@ mod handler;
 
 use std::sync::Arc;
 
-use huntaze_lambda::clients::Redis;
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
 use huntaze_postgres::Database;
+use huntaze_redis::Redis;
 
 struct App {
     sessions: Sessions,

@@ -64,12 +64,9 @@ impl App {
 
 /// `includeUsers`, which is for administrators.
 fn include_users(call: &Call, principal: &Principal) -> Result<bool, Problem> {
-    match call.parameter("includeUsers")? {
-        None | Some("false") => Ok(false),
-        Some("true") => {
-            principal.require_admin()?;
-            Ok(true)
-        }
-        Some(_) => Err(Problem::invalid_field("includeUsers", "must be `true` or `false`")),
+    let include = call.flag("includeUsers")?;
+    if include {
+        principal.require_admin()?;
     }
+    Ok(include)
 }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use huntaze_costs::config::ledger;
 use huntaze_costs::ledger::Ledger;
 use huntaze_costs::threshold::Thresholds;
-use huntaze_lambda::clients::{Aws, Redis};
+use huntaze_lambda::clients::Aws;
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
+use huntaze_redis::Redis;
 
 struct App {
     sessions: Sessions,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use huntaze_domain::provider::Provider;
-use huntaze_lambda::clients::Redis;
 use huntaze_orchestrator::run::Orchestrator;
+use huntaze_redis::Redis;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};

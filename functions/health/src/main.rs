@@ -9,12 +9,13 @@ use http::StatusCode;
 use huntaze_costs::config::ledger;
 use huntaze_costs::watch::Watch;
 use huntaze_lambda::api::{self, Call, Reply, Route};
-use huntaze_lambda::clients::{self, Aws, Redis};
+use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::problem::Problem;
 use huntaze_lambda::{config, logs};
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_postgres::Database;
+use huntaze_redis::Redis;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -63,12 +64,12 @@ async fn main() -> Result<(), lambda_http::Error> {
     let aws = Aws::new(&env, &tls);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
     let redis = Redis::from_env(&env).map(Arc::new);
-    let orchestrator = Orchestrator::from_env(&env, database, clients::http(&tls)?);
+    let orchestrator = Orchestrator::from_env(&env, database, clients::http(&tls)?, None);
     // What else keeps the main job from starting is read for its faults alone.
     let sessions = config::sessions(&env);
     let limit = ApiLimit::from_env(&env, redis.clone());
     let _ = env.millis("REQUEST_DEADLINE_MS", 1);
-    let _ = Watch::from_env(&env, aws.dynamodb(), aws.sqs(), ledger(&env, aws.dynamodb()));
+    let _ = Watch::from_env(&env, aws.dynamodb(), aws.queues(), ledger(&env, aws.dynamodb()));
     let built = orchestrator.zip(redis).zip(sessions.zip(limit)).map(|((orchestrator, redis), _)| Checks {
         orchestrator,
         redis,

@@ -14,7 +14,6 @@ pub mod config;
 pub mod correction;
 mod dynamo;
 pub mod ledger;
-pub mod notifications;
 pub mod owner;
 pub mod period;
 pub mod price;

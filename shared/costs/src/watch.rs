@@ -14,13 +14,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client as DynamoDb;
-use aws_sdk_sqs::Client as Sqs;
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use huntaze_domain::env::Env;
 use huntaze_domain::ids::UserId;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
+use huntaze_sqs::{Notifications, Sqs};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
@@ -30,7 +30,6 @@ use crate::alert::{Alert, AlertKind, Alerts, Decision, Firing, NewAlert, Occasio
 use crate::budget::Refusal;
 use crate::dynamo::TableError;
 use crate::ledger::{Ledger, LedgerEntry, LedgerError};
-use crate::notifications::Notifications;
 use crate::owner::Owner;
 use crate::spend::{PeriodSpend, UserAndGlobal};
 use crate::spike::SpikeRule;
@@ -53,7 +52,6 @@ pub enum WatchError {
 }
 
 /// Thresholds, alerts and what they are about.
-#[derive(Debug)]
 pub struct Watch {
     /// The thresholds.
     pub thresholds: Thresholds,

@@ -18,8 +18,22 @@ fn check(text: &str) -> Result<(), InvalidId> {
     if fits && text.bytes().all(|b| b.is_ascii_graphic()) { Ok(()) } else { Err(InvalidId) }
 }
 
+/// A text that names no fan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be a text of 1 to {MAX_ID_BYTES} bytes without control characters")]
+pub struct InvalidRecipient;
+
+/// The platform names its fans, and we do not know how.
+fn check_recipient(text: &str) -> Result<(), InvalidRecipient> {
+    let fits = (1..=MAX_ID_BYTES).contains(&text.len());
+    if fits && !text.chars().any(char::is_control) { Ok(()) } else { Err(InvalidRecipient) }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
+        id! { $(#[$doc])* $name, check, InvalidId }
+    };
+    ($(#[$doc:meta])* $name:ident, $check:ident, $invalid:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -29,9 +43,9 @@ macro_rules! id {
             /// Takes a text from outside.
             ///
             /// # Errors
-            /// [`InvalidId`] if it is empty, longer than [`MAX_ID_BYTES`], or has a space or a non-ASCII character.
-            pub fn parse(text: &str) -> Result<Self, InvalidId> {
-                check(text).map(|()| Self(text.to_owned()))
+            #[doc = concat!("[`", stringify!($invalid), "`] if it is empty, longer than [`MAX_ID_BYTES`], or has other characters.")]
+            pub fn parse(text: &str) -> Result<Self, $invalid> {
+                $check(text).map(|()| Self(text.to_owned()))
             }
 
             /// The identifier's text.
@@ -42,9 +56,9 @@ macro_rules! id {
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                check(&text).map(|()| Self(text))
+            type Error = $invalid;
+            fn try_from(text: String) -> Result<Self, $invalid> {
+                $check(&text).map(|()| Self(text))
             }
         }
 
@@ -75,6 +89,18 @@ id! {
     AttemptId
 }
 id! {
+    /// A creator's account on the platform.
+    AccountId
+}
+id! {
+    /// A fan, as the platform names them.
+    RecipientId, check_recipient, InvalidRecipient
+}
+id! {
+    /// One message to a fan, from its acceptance to its end.
+    MessageId
+}
+id! {
     /// The client's name for one request, unique among that user's requests.
     IdempotencyKey
 }
@@ -84,6 +110,14 @@ impl WorkflowId {
     #[must_use]
     pub fn generate() -> Self {
         Self(format!("wf_{}", Uuid::now_v7().simple()))
+    }
+}
+
+impl MessageId {
+    /// A new id, ordered by time (UUID version 7).
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(format!("msg_{}", Uuid::now_v7().simple()))
     }
 }
 
@@ -110,6 +144,16 @@ mod tests {
         assert!(UserId::parse("user_ana_001").is_ok());
         for bad in ["", " ", "a b", "é", "a\n", "\u{200b}", &"x".repeat(129)] {
             assert_eq!(UserId::parse(bad), Err(InvalidId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_fan_has_whatever_name_the_platform_gives() {
+        for good in ["fan-1", "Zoë 🙂", &"x".repeat(128)] {
+            assert!(RecipientId::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "fan\n", "\u{85}", &"é".repeat(65)] {
+            assert_eq!(RecipientId::parse(bad), Err(InvalidRecipient), "{bad:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::FieldFault;
-use crate::ids::UserId;
+use crate::ids::{RecipientId, UserId};
 use crate::json::{Fields, parse_object};
 use crate::money::Usd;
 use crate::provider::Provider;
@@ -22,7 +22,8 @@ macro_rules! wire_enum {
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
 
         impl $name {
-            const EXPECTED: &'static str = concat!("one of", $(" `", $text, "`",)*);
+            /// What a value has to be, for a fault.
+            pub const EXPECTED: &'static str = concat!("one of", $(" `", $text, "`",)*);
 
             /// The name on the wire and in the stores.
             #[must_use]
@@ -36,7 +37,9 @@ macro_rules! wire_enum {
                 match text { $($text => Some(Self::$variant),)* _ => None }
             }
 
-            fn read(value: &Value) -> Option<Self> {
+            /// Reads a JSON value.
+            #[must_use]
+            pub fn read(value: &Value) -> Option<Self> {
                 value.as_str().and_then(Self::from_name)
             }
         }
@@ -105,6 +108,18 @@ wire_enum! {
     }
 }
 
+impl MessageType {
+    /// How urgent a message of this kind is where nobody says so.
+    #[must_use]
+    pub fn priority(self) -> Priority {
+        match self {
+            Self::Welcome => Priority::High,
+            Self::FollowUp | Self::Custom => Priority::Medium,
+            Self::Promotional => Priority::Low,
+        }
+    }
+}
+
 /// The account and the fan that a text is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -140,7 +155,7 @@ pub struct WorkflowIntent {
     pub send_to_only_fans: bool,
     /// To whom it is to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub recipient_id: Option<String>,
+    pub recipient_id: Option<RecipientId>,
     /// This provider or an error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force_provider: Option<Provider>,
@@ -204,7 +219,12 @@ impl WorkflowIntent {
         let platforms = platforms.and_then(|list| read_platforms(list, &mut fields));
         let data = fields.required("data", "an object, the creative brief", Value::as_object);
         let send_to_only_fans = fields.optional("sendToOnlyFans", "true or false", Value::as_bool).unwrap_or(false);
-        let recipient_id = fields.optional("recipientId", "a text of 1 to 128 characters", |v| short_text(v, 128));
+        let recipient_id = fields.optional("recipientId", RECIPIENT, recipient);
+        if send_to_only_fans && !writes_to_fans(workflow_type, platforms.as_deref()) {
+            let expected = "only what writes a message can be sent: `message_generation`, or a `campaign_execution` on \
+                            several platforms of which one is `onlyfans`";
+            fields.fault("sendToOnlyFans", expected);
+        }
         if send_to_only_fans && map.get("recipientId").is_none_or(Value::is_null) {
             fields.fault("recipientId", "is required where `sendToOnlyFans` is true");
         }
@@ -242,6 +262,17 @@ impl WorkflowIntent {
     }
 }
 
+/// Whether a request leads to a message that a fan can be sent. What is faulty is no further fault.
+fn writes_to_fans(workflow_type: Option<WorkflowType>, platforms: Option<&[String]>) -> bool {
+    match (workflow_type, platforms) {
+        (Some(WorkflowType::ContentPlanning | WorkflowType::ContentValidation), _) => false,
+        (Some(WorkflowType::CampaignExecution), Some(platforms)) => {
+            platforms.len() > 1 && platforms.iter().any(|platform| platform == "onlyfans")
+        }
+        _ => true,
+    }
+}
+
 fn short_text(value: &Value, max: usize) -> Option<String> {
     value.as_str().filter(|text| (1..=max).contains(&text.chars().count())).map(str::to_owned)
 }
@@ -265,6 +296,15 @@ fn read_platforms(list: &[Value], fields: &mut Fields<'_>) -> Option<Vec<String>
         fields.fault("platforms", "must be a list of 1 to 10 platform names");
     }
     Some(platforms)
+}
+
+/// What a recipient is, for whoever named none.
+pub const RECIPIENT: &str = "a text of 1 to 128 bytes without control characters";
+
+/// Reads a fan's id.
+#[must_use]
+pub fn recipient(value: &Value) -> Option<RecipientId> {
+    value.as_str().and_then(|text| RecipientId::parse(text).ok())
 }
 
 fn read_context(map: &Map<String, Value>, faults: &mut Vec<FieldFault>) -> Option<OnlyFansContext> {

@@ -9,4 +9,5 @@ pub mod money;
 pub mod notification;
 pub mod principal;
 pub mod provider;
+pub mod retry_after;
 pub mod trace;

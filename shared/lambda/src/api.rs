@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use huntaze_domain::error::ErrorCode;
-use huntaze_domain::ids::UserId;
+use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, UserId};
 use huntaze_domain::principal::Principal;
 use huntaze_domain::trace::Trace;
 use jiff::Timestamp;
@@ -30,6 +30,9 @@ use crate::session::{AuthError, Sessions};
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The service ends an invocation at its deadline; the answer must be out by then.
 const MARGIN: Duration = Duration::from_millis(500);
+
+/// Tells a client that this answer was made by an earlier request.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// One request.
 pub struct Call {
@@ -219,6 +222,32 @@ impl Call {
         let owner = self.owner(principal)?;
         let everyone = principal.is_admin() && self.parameter("userId")?.is_none();
         Ok((!everyone).then_some(owner))
+    }
+
+    /// `Idempotency-Key`: the client's name for this request.
+    ///
+    /// # Errors
+    /// 400
+    pub fn idempotency_key(&self) -> Result<Option<IdempotencyKey>, Problem> {
+        let Some(value) = self.headers.get("idempotency-key") else { return Ok(None) };
+        // The gateway joins several headers of one name with a comma.
+        let text = value.to_str().ok().filter(|text| !text.contains(','));
+        let key = text.and_then(|text| IdempotencyKey::parse(text).ok());
+        let invalid =
+            || format!("must be 1 to {MAX_ID_BYTES} printable ASCII characters without spaces and commas, given once");
+        key.map(Some).ok_or_else(|| Problem::invalid_field("Idempotency-Key", invalid()))
+    }
+
+    /// A query parameter that is `true` or `false`; absent, it is false.
+    ///
+    /// # Errors
+    /// 400
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.parameter(name)? {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::invalid_field(name, "must be `true` or `false`")),
+        }
     }
 
     /// A query parameter; named twice, it is refused.

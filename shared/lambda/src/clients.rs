@@ -1,7 +1,5 @@
 //! Clients on one TLS configuration (ADR 0002). Each function builds only those that it uses.
 
-mod redis;
-
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +21,13 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use http::HeaderName;
 use huntaze_domain::env::Env;
+use huntaze_sqs::Sqs;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-pub use self::redis::{Redis, RedisFault};
 use crate::scope;
 
 /// An AWS call, its retries included, is given up after this time.
@@ -178,6 +176,13 @@ client! {
 }
 
 impl Aws {
+    /// Queues that something may be put on.
+    #[must_use]
+    pub fn queues(&self) -> Sqs {
+        let later = Self { config: self.config.clone(), endpoints: self.endpoints.clone() };
+        Sqs::new(move || later.sqs())
+    }
+
     /// S3. At an endpoint of its own a bucket is part of the path, for nobody made a name of it there.
     #[must_use]
     pub fn s3(&self) -> aws_sdk_s3::Client {

@@ -11,10 +11,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use huntaze_domain::env::Env;
 use huntaze_domain::ids::UserId;
+use huntaze_redis::Redis;
 use redis::Script;
 
 use self::denials::Denials;
-use crate::clients::Redis;
 use crate::scheduled::now;
 
 /// The window that the limit holds over.

@@ -36,6 +36,11 @@ const REQUESTS: Metric = metric(ORCHESTRATOR, "Requests", "Count");
 const ERRORS: Metric = metric(ORCHESTRATOR, "Errors", "Count");
 const DURATION: Metric = metric(ORCHESTRATOR, "RequestDuration", "Milliseconds");
 const FALLBACKS: Metric = metric(ORCHESTRATOR, "Fallbacks", "Count");
+const MESSAGES_SENT: Metric = metric(ORCHESTRATOR, "MessagesSent", "Count");
+const MESSAGES_FAILED: Metric = metric(ORCHESTRATOR, "MessagesFailed", "Count");
+const MESSAGES_UNKNOWN: Metric = metric(ORCHESTRATOR, "MessagesUnknown", "Count");
+const MESSAGES_RETRIED: Metric = metric(ORCHESTRATOR, "MessagesRetried", "Count");
+const MESSAGES_THROTTLED: Metric = metric(ORCHESTRATOR, "MessagesThrottled", "Count");
 const RECORDS: Metric = metric(ORCHESTRATOR, "Records", "Count");
 const RECORDS_FAILED: Metric = metric(ORCHESTRATOR, "RecordsFailed", "Count");
 const RECORDS_REJECTED: Metric = metric(ORCHESTRATOR, "RecordsRejected", "Count");
@@ -51,6 +56,11 @@ pub const CATALOGUE: &[Metric] = &[
     ERRORS,
     DURATION,
     FALLBACKS,
+    MESSAGES_SENT,
+    MESSAGES_FAILED,
+    MESSAGES_UNKNOWN,
+    MESSAGES_RETRIED,
+    MESSAGES_THROTTLED,
     RECORDS,
     RECORDS_FAILED,
     RECORDS_REJECTED,
@@ -120,6 +130,37 @@ pub fn cost_alert(severity: Severity, kind: &str, at: Timestamp, trace: &str) {
 /// Emits how much of the fullest budget of a scope (`user`, `global`) is spent or reserved, in per cent.
 pub fn budget_utilisation(scope: &str, percent: f64, at: Timestamp, trace: &str) {
     write(&line(BUDGETS, scope, at, &[(BUDGET_UTILISATION, json!(percent))], &[("trace", trace)]));
+}
+
+/// What was done with messages to fans.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Messages {
+    /// They reached their fan.
+    pub sent: u64,
+    /// They will not.
+    pub failed: u64,
+    /// Nobody knows yet.
+    pub unknown: u64,
+    /// They are tried again.
+    pub retried: u64,
+    /// The limiter held them back, or would have.
+    pub throttled: u64,
+}
+
+/// Emits what was done with messages; what is none is not emitted.
+pub fn messages(origin: &Origin<'_>, messages: &Messages) {
+    let values = [
+        (MESSAGES_SENT, messages.sent),
+        (MESSAGES_FAILED, messages.failed),
+        (MESSAGES_UNKNOWN, messages.unknown),
+        (MESSAGES_RETRIED, messages.retried),
+        (MESSAGES_THROTTLED, messages.throttled),
+    ];
+    let values: Vec<_> =
+        values.into_iter().filter(|(_, count)| *count > 0).map(|(metric, count)| (metric, json!(count))).collect();
+    if !values.is_empty() {
+        write(&function_line(origin, &values));
+    }
 }
 
 /// How many records of a batch ended how; the rest was not due yet.

@@ -64,9 +64,17 @@ pub struct Message {
     pub started: Instant,
     /// Its handling is cut then.
     pub deadline: Instant,
+    /// The function's deployed name.
+    pub function: String,
 }
 
 impl Message {
+    /// What its metrics are about.
+    #[must_use]
+    pub fn origin(&self) -> Origin<'_> {
+        Origin { function: &self.function, at: self.now, trace: self.trace.id() }
+    }
+
     /// The body as a JSON object.
     ///
     /// # Errors
@@ -147,7 +155,7 @@ async fn invoke(
     let deadline = started + Duration::from_millis(u64::try_from(left).unwrap_or(0)).saturating_sub(MARGIN);
     let origin = Origin { function: &context.env_config.function_name, at: now, trace: trace.id() };
     let answer = match Batch::read(event) {
-        Ok(batch) => answer(handle_all(consumer, visibility, &batch, deadline, trace).await, &origin),
+        Ok(batch) => answer(handle_all(consumer, visibility, &batch, deadline, &origin, trace).await, &origin),
         Err(_) => {
             tracing::error!("the event is no batch of SQS");
             Err("the event is no batch of SQS".into())
@@ -171,12 +179,13 @@ async fn handle_all<'a, C: Consumer>(
     visibility: &Visibility,
     batch: &'a Batch<'a>,
     deadline: Instant,
+    origin: &Origin<'_>,
     trace: &Trace,
 ) -> Vec<(&'a str, End)> {
     let handling = batch.records.iter().map(async |record| {
         let trace = record.trace().unwrap_or_else(|| trace.clone());
         let span = scope::span(&record.id, &trace);
-        (record.id.as_str(), handle(consumer, visibility, record, deadline, trace).instrument(span).await)
+        (record.id.as_str(), handle(consumer, visibility, record, deadline, origin, trace).instrument(span).await)
     });
     stream::iter(handling).buffer_unordered(C::SIDE_BY_SIDE.max(1)).collect().await
 }
@@ -186,6 +195,7 @@ async fn handle(
     visibility: &Visibility,
     record: &Record<'_>,
     deadline: Instant,
+    origin: &Origin<'_>,
     trace: Trace,
 ) -> End {
     let started = Instant::now();
@@ -196,7 +206,8 @@ async fn handle(
     let outcome = match record.body() {
         Some(body) => {
             let (id, received) = (record.id.clone(), record.received());
-            let message = Message { id, body, received, trace: trace.clone(), now: now(), started, deadline };
+            let function = origin.function.to_owned();
+            let message = Message { id, body, received, trace: trace.clone(), now: now(), started, deadline, function };
             timeout_at(deadline, scope::run(&trace, consumer.handle(message))).await
         }
         None => Ok(Ok(Err(Undone::Reject("its body is too large, or no text".to_owned())))),

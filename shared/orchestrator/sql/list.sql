@@ -1,6 +1,6 @@
 -- A page of a user's ($1) workflows, newest first, with status $2 (NULL: any), after ($3 started_at, $4 id; NULL: from the
 -- newest), $5: the page's size. Attempts as in one.sql, without what a list does not show.
-SELECT w.id, w.user_id, w.type, w.status, w.current_provider, w.provider_states, w.fallback_history, w.cost, NULL::jsonb AS result,
+SELECT w.id, w.user_id, w.type, w.status, w.current_provider, orchestrator.with_message(w.provider_states, w.id) AS provider_states, w.fallback_history, w.cost, NULL::jsonb AS result,
        w.error, w.started_at, w.completed_at, NULL::jsonb AS decisions,
        jsonb_array_length(jsonb_path_query_array(w.decisions, '$[*] ? (@.action == "retry")')) AS retries,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(

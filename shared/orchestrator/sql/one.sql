@@ -1,5 +1,5 @@
 -- One workflow ($1) with its attempts.
-SELECT w.id, w.user_id, w.type, w.status, w.current_provider, w.provider_states, w.fallback_history, w.cost, w.result,
+SELECT w.id, w.user_id, w.type, w.status, w.current_provider, orchestrator.with_message(w.provider_states, w.id) AS provider_states, w.fallback_history, w.cost, w.result,
        w.error, w.started_at, w.completed_at, w.decisions,
        jsonb_array_length(jsonb_path_query_array(w.decisions, '$[*] ? (@.action == "retry")')) AS retries,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(

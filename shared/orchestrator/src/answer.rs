@@ -6,11 +6,10 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use huntaze_costs::attempt::{Billing, Outcome};
 use huntaze_domain::provider::{Provider, TokenUsage};
+use huntaze_domain::retry_after::retry_after;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-use crate::retry_after::retry_after;
 
 /// No answer is read further. The longest permitted output is below 64 KiB.
 pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;

@@ -6,7 +6,10 @@ use std::time::Duration;
 use huntaze_costs::config::catalogue;
 use huntaze_domain::env::Env;
 use huntaze_domain::provider::Provider;
+use huntaze_messaging::limiter::Limiter;
+use huntaze_messaging::outbox::Rules;
 use huntaze_postgres::Database;
+use huntaze_redis::Redis;
 use reqwest::Client;
 
 use crate::provider::{Azure, OpenAi, Providers};
@@ -89,7 +92,12 @@ impl Roles {
 impl Orchestrator {
     /// Puts the main job together. Everything is read, whatever is missing, so that every fault is found at once.
     #[must_use]
-    pub fn from_env(env: &Env, database: Option<Arc<Database>>, http: Client) -> Option<Self> {
+    pub fn from_env(
+        env: &Env,
+        database: Option<Arc<Database>>,
+        http: Client,
+        redis: Option<Arc<Redis>>,
+    ) -> Option<Self> {
         let lease = env.millis("RESERVATION_LEASE_MS", LEASE_MS);
         if lease <= LONGEST_REQUEST {
             env.fault("RESERVATION_LEASE_MS", format!("must be longer than a request: {LONGEST_REQUEST:?}"));
@@ -97,8 +105,9 @@ impl Orchestrator {
         let catalogue = catalogue(env);
         let (providers, roles) = (Providers::from_env(env, http), Roles::from_env(env));
         let retries = env.parsed("MAX_RETRIES", MAX_RETRIES);
+        let (sending, limiter) = (Rules::from_env(env), Limiter::from_env(env, redis));
         let (database, catalogue) = database.zip(catalogue)?;
-        Some(Self { database, catalogue, providers, roles, lease, retries })
+        Some(Self { database, catalogue, providers, roles, lease, retries, sending, limiter })
     }
 }
 

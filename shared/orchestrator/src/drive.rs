@@ -15,10 +15,13 @@ use huntaze_costs::attempt::{AttemptIntent, Billing, Settlement};
 use huntaze_costs::budget::Refusal;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_domain::error::ErrorCode;
-use huntaze_domain::ids::{AttemptId, WorkflowId, random};
+use huntaze_domain::ids::{AccountId, AttemptId, MessageId, RecipientId, WorkflowId, random};
+use huntaze_domain::intent::{ComplianceLevel, MessageType};
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
 use huntaze_domain::trace::SpanId;
+use huntaze_messaging::message;
+use huntaze_messaging::outbox::NewMessage;
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -31,8 +34,8 @@ use crate::provider::CallId;
 use crate::route::{Offer, Route, RouteError};
 use crate::run::{Orchestrator, Request, RunError};
 use crate::status::booked_summary;
-use crate::store::{self, AttemptEnd, Refusals, StoreError};
-use crate::workflow::{DecisionRecord, Fallback, State, WorkflowError, WorkflowStatus};
+use crate::store::{self, Advanced, AttemptEnd, Outgoing, StoreError};
+use crate::workflow::{DecisionRecord, Fallback, ProviderState, State, WorkflowError, WorkflowStatus};
 
 /// One call that ended, as it is booked.
 #[derive(Debug, Clone)]
@@ -73,7 +76,7 @@ enum Event {
     /// A call ended.
     Landed(Box<Landed>),
     /// A record is written, and some of the calls that follow are refused; or it could not be.
-    Written(Box<Record>, Result<Refusals, StoreError>),
+    Written(Box<Record>, Result<Advanced, StoreError>),
 }
 
 type Pending<'a> = Pin<Box<dyn Future<Output = Event> + Send + 'a>>;
@@ -95,6 +98,12 @@ pub(crate) struct Run<'a> {
     under_way: Vec<Provider>,
     /// The budget that refused a call; of several, what needed the least.
     pub(crate) refusal: Option<Refusal>,
+    /// The account that the text is sent by, where it is to be sent.
+    pub(crate) sender: Option<AccountId>,
+    /// The message that the workflow's end takes on.
+    outgoing: Option<Outgoing>,
+    /// When a hint has to be on the queue for that account.
+    pub(crate) wake: Option<Duration>,
     /// The store failed: nothing new is called, what is under way is still settled.
     broken: Option<StoreError>,
     /// Whether nothing new is called any more: who waits for a call's turn need not.
@@ -116,6 +125,9 @@ impl<'a> Run<'a> {
             entries: Vec::new(),
             under_way: Vec::new(),
             refusal: None,
+            sender: None,
+            outgoing: None,
+            wake: None,
             broken: None,
             halted: watch::Sender::new(false),
         }
@@ -167,8 +179,9 @@ impl<'a> Run<'a> {
             match event {
                 Event::Due(flight) => work.push(self.call(*flight)),
                 Event::Landed(landed) => records.push_back(self.book(*landed)),
-                Event::Written(record, Ok(mut refusals)) => {
+                Event::Written(record, Ok(Advanced { mut refusals, message_status, wake })) => {
                     writing = false;
+                    self.kept(message_status, wake);
                     if !record.failure.is_some_and(Failure::is_uncalled) {
                         self.entries.push(LedgerEntry::of(&record.attempt, record.settlement, record.duration));
                     }
@@ -273,14 +286,16 @@ impl<'a> Run<'a> {
     }
 
     fn write(&self, record: Record) -> Pending<'a> {
-        let (orchestrator, state) = (self.orchestrator, self.state.clone());
+        let (orchestrator, state, outgoing) = (self.orchestrator, self.state.clone(), self.outgoing.clone());
         Box::pin(async move {
             let Record { attempt, settlement, failure, http_status, duration, following } = &record;
             let attempts: Vec<_> = following.iter().map(|flight| &flight.attempt).collect();
             let (settlement, http_status, duration) = (*settlement, *http_status, *duration);
             let failure = failure.map(Failure::as_str);
             let end = AttemptEnd { attempt, settlement, failure, http_status, duration };
-            let written = store::advance(&orchestrator.database, &end, &state, &attempts, orchestrator.lease).await;
+            let written =
+                store::advance(&orchestrator.database, &end, &state, &attempts, orchestrator.lease, outgoing.as_ref())
+                    .await;
             Event::Written(Box::new(record), written)
         })
     }
@@ -352,7 +367,67 @@ impl<'a> Run<'a> {
             self.state.status = WorkflowStatus::Failed;
         } else {
             self.state.status = WorkflowStatus::Completed;
-            self.state.result = Some(self.result());
+            let mut result = self.result();
+            let recipient = self.request.parsed.intent.recipient_id.as_ref();
+            if let Some((account, recipient)) = self.sender.as_ref().zip(recipient) {
+                let id = MessageId::generate();
+                let sent = self.outgoing_text();
+                result["data"]["onlyFans"] = match &sent {
+                    Ok(_) => json!({"messageId": id, "accountId": account}),
+                    Err(reason) => json!({"status": "failed", "accountId": account, "error": reason}),
+                };
+                if sent.is_err() {
+                    self.state.provider_states.only_fans = ProviderState::Failed;
+                }
+                self.outgoing = sent.ok().map(|text| self.outgoing(&id, account, recipient, &text));
+            }
+            self.state.result = Some(result);
+        }
+    }
+
+    /// The text for the fan.
+    fn outgoing_text(&self) -> Result<String, &'static str> {
+        let texts = self.route.steps.iter().zip(&self.texts);
+        let mut texts = texts.filter(|(routed, _)| routed.step.is_for_fans()).filter_map(|(_, text)| text.as_ref());
+        let (text, truncated) = texts.next().ok_or("there is no text for a fan")?;
+        if *truncated {
+            return Err("the text was cut short");
+        }
+        message::content(text.trim()).ok_or("the text is empty, or longer than 1000 characters")
+    }
+
+    fn outgoing(&self, id: &MessageId, account: &AccountId, recipient_id: &RecipientId, text: &str) -> Outgoing {
+        let (request, sending) = (self.request, &self.orchestrator.sending);
+        let intent = &request.parsed.intent;
+        let context = intent.only_fans_context.as_ref();
+        let kind = context.map_or(MessageType::Custom, |context| context.message_type);
+        let message = NewMessage {
+            id,
+            account_id: Some(account),
+            user_id: &request.owner,
+            requested_by: &request.requested_by,
+            workflow_id: Some(&self.id),
+            idempotency_key: None,
+            body_hash: request.parsed.body_hash,
+            recipient_id,
+            content: text,
+            message_type: kind,
+            priority: intent.priority,
+            compliance_level: context.map_or(ComplianceLevel::Relaxed, |context| context.compliance_level),
+            not_before: self.now(),
+            metadata: None,
+            request_id: &request.request_id,
+            trace_id: request.trace.id(),
+        };
+        let (approval, priority_step) = (sending.approval, sending.priority_step);
+        Outgoing { row: message.row(sending.retries), approval, priority_step }
+    }
+
+    /// What the statement that ended the workflow made of its message.
+    fn kept(&mut self, status: Option<String>, wake: Option<Duration>) {
+        self.wake = self.wake.or(wake);
+        if let (Some(status), Some(result)) = (status, &mut self.state.result) {
+            result["data"]["onlyFans"]["status"] = status.into();
         }
     }
 

@@ -20,7 +20,6 @@ mod drive;
 pub mod machine;
 pub mod prompt;
 pub mod provider;
-mod retry_after;
 pub mod route;
 pub mod run;
 pub mod status;

@@ -139,6 +139,14 @@ pub struct Step {
     pub follows_plan: bool,
 }
 
+impl Step {
+    /// Whether its text is what a fan can be sent.
+    #[must_use]
+    pub fn is_for_fans(&self) -> bool {
+        matches!(self.name.as_str(), "message" | "message:onlyfans")
+    }
+}
+
 /// What a request needs made, in order. A campaign on several platforms is planned once and has a message for each.
 #[must_use]
 pub fn steps(intent: &WorkflowIntent) -> Vec<Step> {

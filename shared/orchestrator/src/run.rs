@@ -6,9 +6,13 @@ use std::time::Duration;
 use huntaze_costs::budget::Refusal;
 use huntaze_costs::ledger::LedgerEntry;
 use huntaze_costs::price::Catalogue;
-use huntaze_domain::ids::{IdempotencyKey, UserId, WorkflowId};
-use huntaze_domain::intent::ParsedRequest;
+use huntaze_domain::ids::{AccountId, IdempotencyKey, RecipientId, UserId, WorkflowId};
+use huntaze_domain::intent::{MessageType, ParsedRequest};
 use huntaze_domain::trace::Trace;
+use huntaze_messaging::account::overrides;
+use huntaze_messaging::limiter::{Limiter, Subject};
+use huntaze_messaging::outbox::Rules;
+use huntaze_messaging::room::Room;
 use huntaze_postgres::Database;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -18,7 +22,7 @@ use crate::drive::{Flight, Run};
 use crate::machine::Stop;
 use crate::provider::Providers;
 use crate::route::{Roles, Route, RouteError};
-use crate::store::{self, Begun, ExistingWorkflow, NewWorkflow, StoreError};
+use crate::store::{self, AccountFault, Begun, ExistingWorkflow, NewWorkflow, SendingAccount, StoreError};
 use crate::workflow::{State, WorkflowError, WorkflowStatus};
 
 /// A request that is refused waits no longer for what it had begun to be taken back.
@@ -73,6 +77,9 @@ pub enum RunError {
     /// Who asked may not ask now; nothing is stored and nothing was called.
     #[error("the request was not admitted")]
     NotAdmitted,
+    /// Its text is to be sent, and there is no account for that; nothing is stored and nothing was called.
+    #[error(transparent)]
+    Account(AccountFault),
     /// Its Idempotency-Key belongs to a request that is still in flight.
     #[error("workflow {0} with this Idempotency-Key is still in flight")]
     InFlight(WorkflowId),
@@ -95,11 +102,13 @@ pub struct Outcome {
     pub fallbacks: u64,
     /// The budget that refused a call, also where another way was found.
     pub refusal: Option<Refusal>,
+    /// The account that has a message to send now, and when its hint has to be on the queue.
+    pub wake: Option<(AccountId, Duration)>,
 }
 
 impl From<Result<Answer, RunError>> for Outcome {
     fn from(answer: Result<Answer, RunError>) -> Self {
-        Self { answer, entries: Vec::new(), fallbacks: 0, refusal: None }
+        Self { answer, entries: Vec::new(), fallbacks: 0, refusal: None, wake: None }
     }
 }
 
@@ -117,6 +126,10 @@ pub struct Orchestrator {
     pub lease: Duration,
     /// How many calls of one request may be made again.
     pub retries: u16,
+    /// How messages are taken on.
+    pub sending: Rules,
+    /// How many an account may send; `None` where there is no telling.
+    pub limiter: Option<Limiter>,
 }
 
 impl Orchestrator {
@@ -141,11 +154,15 @@ impl Orchestrator {
         let (mut begun, admitted) = tokio::join!(begin, admitted);
         let refused = loop {
             match (begun, admitted) {
-                (Ok(Begun::New), true) => {
-                    let result = run.drive(first).await;
+                (Ok(Begun::New(account)), true) => {
+                    run.sender = account.as_ref().map(|account| account.id.clone());
+                    // What the limits leave is asked beside the calls: nobody waits for it.
+                    let (result, room) = tokio::join!(run.drive(first), self.room(&request, account.as_ref()));
+                    let result = result.map(|result| result.map(|result| with_room(result, room)));
                     let fallbacks = run.state.fallback_history.len() as u64;
                     let answer = result.map(|result| Answer { workflow_id: run.id, result, replayed: false });
-                    return Outcome { answer, fallbacks, entries: run.entries, refusal: run.refusal };
+                    let wake = run.sender.zip(run.wake);
+                    return Outcome { answer, fallbacks, entries: run.entries, refusal: run.refusal, wake };
                 }
                 // Nothing is kept of a beginning that a budget refused: a cheaper one is tried, as long as there is one.
                 (Ok(Begun::Refused(refusal)), true) => {
@@ -157,13 +174,31 @@ impl Orchestrator {
                     begun = store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease).await;
                 }
                 (Ok(Begun::Existing(existing)), true) => return replay(existing, &request.parsed).into(),
-                (Ok(Begun::Existing(_) | Begun::Refused(_)), false) => return Err(RunError::NotAdmitted).into(),
-                (Ok(Begun::New) | Err(_), false) => break RunError::NotAdmitted,
+                (Ok(Begun::NoAccount(fault)), true) => return Err(RunError::Account(fault)).into(),
+                (Ok(Begun::Existing(_) | Begun::Refused(_) | Begun::NoAccount(_)), false) => {
+                    return Err(RunError::NotAdmitted).into();
+                }
+                (Ok(Begun::New(_)) | Err(_), false) => break RunError::NotAdmitted,
                 (Err(error), true) => break error.into(),
             }
         };
         self.withdraw(&beginning(&request, &first), &run.state).await;
         Err(refused).into()
+    }
+
+    /// What the limits leave of the account that the text is sent by.
+    async fn room(&self, request: &Request, account: Option<&SendingAccount>) -> Option<Value> {
+        let (limiter, account) = self.limiter.as_ref().zip(account)?;
+        let intent = &request.parsed.intent;
+        let overrides = overrides(&account.limits);
+        let subject = Subject {
+            account: &account.id,
+            user: &request.owner,
+            recipient: intent.recipient_id.as_ref().map(RecipientId::as_str),
+            kind: Some(intent.only_fans_context.as_ref().map_or(MessageType::Custom, |context| context.message_type)),
+            overrides: &overrides,
+        };
+        Some(Room::of(limiter, &subject).await.to_json(request.now))
     }
 
     /// Takes a beginning back. Nothing was called, so nothing is owed, also where it is not known whether the statement ran.
@@ -189,6 +224,14 @@ impl Orchestrator {
         let existing = store::existing(&self.database, None, &request.owner, Some(key)).await?;
         existing.map_or(Err(no_way.into()), |existing| replay(existing, &request.parsed))
     }
+}
+
+/// An answer with what the limits leave, which is no part of what is kept: it is another a moment later.
+fn with_room(mut result: Value, room: Option<Value>) -> Value {
+    if let Some(room) = room {
+        result["data"]["rateLimitStatus"] = room;
+    }
+    result
 }
 
 /// A request as a workflow that begins with a call.

@@ -6,20 +6,24 @@ use std::time::Duration;
 
 use huntaze_costs::attempt::{AttemptIntent, Settlement};
 use huntaze_costs::budget::Refusal;
-use huntaze_domain::ids::{IdempotencyKey, UserId, WorkflowId};
+use huntaze_domain::ids::{AccountId, IdempotencyKey, UserId, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
-use huntaze_postgres::{Database, DatabaseError, Hot};
+use huntaze_messaging::outbox::HumanApproval;
+use huntaze_postgres::{Database, DatabaseError, Hot, Param};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
 
 use crate::workflow::{State, WorkflowError, WorkflowStatus};
 
-const BEGIN: &str = "SELECT fresh, refusal FROM orchestrator.begin_workflow($1, $2, $3)";
+const BEGIN: &str =
+    "SELECT fresh, refusal, account, account_limits, account_fault FROM orchestrator.open_workflow($1, $2, $3)";
 const EXISTING: &str = include_str!("../sql/existing.sql");
 const ADVANCE: &str = "SELECT settled, workflow_status, refusals FROM orchestrator.advance($1, $2, $3, $4)";
+const ADVANCE_AND_SEND: &str = "SELECT settled, workflow_status, refusals, message_status, wake_ms
+    FROM orchestrator.advance_and_send($1, $2, $3, $4, $5, $6, $7)";
 const WITHDRAW: &str = "SELECT orchestrator.withdraw($1)";
 const ADVANCED: &str = include_str!("../sql/advanced.sql");
 
@@ -69,12 +73,37 @@ pub struct ExistingWorkflow {
 /// Whether a request is new.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Begun {
-    /// It is accepted, and its first attempt is reserved.
-    New,
+    /// It is accepted, and its first attempt is reserved; where its text is to be sent, by this account.
+    New(Option<SendingAccount>),
     /// Its Idempotency-Key is taken.
     Existing(ExistingWorkflow),
     /// A budget refused its first attempt; nothing is kept.
     Refused(Refusal),
+    /// Its text is to be sent, and there is no account for that; nothing is kept.
+    NoAccount(AccountFault),
+}
+
+/// The account that a text is sent by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SendingAccount {
+    /// Its id.
+    pub id: AccountId,
+    /// Its limits in place of the configuration's.
+    pub limits: Map<String, Value>,
+}
+
+/// Why no account can send a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AccountFault {
+    /// There is none of this id, or the user has none.
+    #[error("there is no such account")]
+    Unknown,
+    /// The user has several.
+    #[error("the user has several accounts: one has to be named")]
+    Several,
+    /// It is another user's.
+    #[error("the account belongs to another user")]
+    Foreign,
 }
 
 /// Why the store did not do what it was told.
@@ -142,10 +171,22 @@ pub async fn begin(
         let rows = database.query(BEGIN, &params).await?;
         let unreadable = || StoreError::Row(workflow.id.to_string());
         let row = rows.first().ok_or_else(unreadable)?;
+        match row.get("account_fault") {
+            None => {}
+            Some("foreign") => return Ok(Begun::NoAccount(AccountFault::Foreign)),
+            Some("which_account") => return Ok(Begun::NoAccount(AccountFault::Several)),
+            Some(_) => return Ok(Begun::NoAccount(AccountFault::Unknown)),
+        }
         if row.get("fresh") {
             let refusal: Option<Value> = row.get("refusal");
-            let refusal = refusal.map(|refusal| Refusal::from_row(&refusal).ok_or_else(unreadable)).transpose()?;
-            return Ok(refusal.map_or(Begun::New, Begun::Refused));
+            if let Some(refusal) = refusal {
+                return Refusal::from_row(&refusal).map(Begun::Refused).ok_or_else(unreadable);
+            }
+            let account: Option<&str> = row.get("account");
+            let id = account.map(AccountId::parse).transpose().map_err(|_| unreadable())?;
+            let limits: Option<Value> = row.get("account_limits");
+            let limits = limits.and_then(|limits| limits.as_object().cloned()).unwrap_or_default();
+            return Ok(Begun::New(id.map(|id| SendingAccount { id, limits })));
         }
         match existing(database, Some(workflow.id), workflow.user_id, workflow.idempotency_key).await? {
             // Its own, and somebody else has ended it.
@@ -210,6 +251,28 @@ pub struct AttemptEnd<'a> {
 /// The attempts that a budget refused, by their ids.
 pub type Refusals = BTreeMap<String, Refusal>;
 
+/// The message that a workflow's end takes on, in the statement that keeps that end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// Its row ([`huntaze_messaging::outbox::NewMessage::row`]).
+    pub row: Value,
+    /// Whether a person has to approve it.
+    pub approval: HumanApproval,
+    /// So much of waiting is worth one step of priority.
+    pub priority_step: Duration,
+}
+
+/// What a kept end leaves.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Advanced {
+    /// Which of the attempts that follow may not be called.
+    pub refusals: Refusals,
+    /// The status of the message that was taken on.
+    pub message_status: Option<String>,
+    /// When a hint has to be on the queue for its account.
+    pub wake: Option<Duration>,
+}
+
 /// Ends an attempt, moves the workflow on, and reserves the attempts that follow, but for those that a budget refuses: these
 /// are kept without a reservation, are not to be called, and are ended like any other.
 ///
@@ -222,7 +285,8 @@ pub async fn advance(
     state: &State,
     next: &[&AttemptIntent],
     lease: Duration,
-) -> Result<Refusals, StoreError> {
+    outgoing: Option<&Outgoing>,
+) -> Result<Advanced, StoreError> {
     let settlement = end.settlement;
     let id = end.attempt.id.as_str();
     let ending = json!({
@@ -240,12 +304,30 @@ pub async fn advance(
         (&next as _, Type::JSONB),
         (&lease as _, Type::INT8),
     ];
-    let rows = database.query(ADVANCE, &params).await?;
+    let rows = match outgoing {
+        None => database.query(ADVANCE, &params).await?,
+        Some(outgoing) => {
+            let (policy, step) = (outgoing.approval.as_str(), millis(outgoing.priority_step));
+            let sending = [(&outgoing.row as _, Type::JSONB), (&policy as _, Type::TEXT), (&step as _, Type::INT8)];
+            let params: Vec<Param<'_>> = params.into_iter().chain(sending).collect();
+            database.query(ADVANCE_AND_SEND, &params).await?
+        }
+    };
     let fenced = || StoreError::Fenced(id.to_owned());
     let row = rows.first().ok_or_else(fenced)?;
+    let (message_status, wake): (Option<String>, Option<i64>) = match outgoing {
+        Some(_) => (row.get("message_status"), row.get("wake_ms")),
+        None => (None, None),
+    };
+    let wake = wake.and_then(|millis| millis.try_into().ok()).map(Duration::from_millis);
+    let advanced = |refusals| Advanced { refusals, message_status, wake };
     let moved = |status: Option<&str>| status == Some(state.status.as_str());
     if row.get::<_, i64>("settled") == 1 {
-        return if moved(row.get("workflow_status")) { refusals(&row.get("refusals"), id) } else { Err(fenced()) };
+        return if moved(row.get("workflow_status")) {
+            refusals(&row.get("refusals"), id).map(advanced)
+        } else {
+            Err(fenced())
+        };
     }
     // Either the statement had run already and its answer was lost, or somebody else was first.
     let rows = database.query(ADVANCED, &[(&id, Type::TEXT), (&ids, Type::TEXT_ARRAY)]).await?;
@@ -255,7 +337,7 @@ pub async fn advance(
         && row.get::<_, Option<Decimal>>("cost") == Some(settlement.cost.to_decimal())
         && moved(row.get("status"))
         && usize::try_from(row.get::<_, i64>("kept")) == Ok(ids.len());
-    if ours { refusals(&row.get("refusals"), id) } else { Err(fenced()) }
+    if ours { refusals(&row.get("refusals"), id).map(advanced) } else { Err(fenced()) }
 }
 
 fn refusals(row: &Value, id: &str) -> Result<Refusals, StoreError> {

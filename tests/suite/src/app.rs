@@ -8,6 +8,9 @@ use crate::runtime::{Fleet, Function};
 use crate::stores::Stores;
 use crate::tokens::SECRET;
 
+/// The key that sessions with the platform are sealed with.
+const OF_SESSION_KEYS: &str = "test:QSBrZXkgZm9yIHRlc3RzOiBpdCBpcyBubyBzZWNyZXQ=";
+
 /// The page that a test's browser is on.
 pub const ORIGIN: &str = "https://app.huntaze.test";
 
@@ -35,6 +38,9 @@ impl App {
             ("OPENAI_BASE_URL", world.openai_base_url()),
             ("OPENAI_API_KEY", OPENAI_KEY.to_owned()),
             ("OPENAI_ORG_ID", "org-huntaze".to_owned()),
+            ("ONLYFANS_API_URL", world.onlyfans_api_url()),
+            ("ONLYFANS_USER_AGENT", "Mozilla/5.0 (huntaze-tests)".to_owned()),
+            ("OF_SESSION_KEYS", OF_SESSION_KEYS.to_owned()),
             ("NEXTAUTH_SECRET", SECRET.to_owned()),
             ("ALLOWED_ORIGINS", ORIGIN.to_owned()),
             // Far above what a call of the world takes, even where many processes share two processors, and far below

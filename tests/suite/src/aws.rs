@@ -141,6 +141,10 @@ impl Aws {
         self.create_table(table, &["id"], &indexes).await
     }
 
+    pub(crate) async fn create_of_sessions_table(&self, table: &str) -> anyhow::Result<()> {
+        self.create_table(table, &["accountId"], &[]).await
+    }
+
     /// Makes a table; keys are text, hash before range, and indexes have everything.
     pub(crate) async fn create_table(
         &self,

@@ -64,6 +64,12 @@ impl Request {
         Self::new("PUT", path)
     }
 
+    /// A DELETE.
+    #[must_use]
+    pub fn delete(path: &str) -> Self {
+        Self::new("DELETE", path)
+    }
+
     /// With a header; one given twice is joined by a comma, as API Gateway does.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {

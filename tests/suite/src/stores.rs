@@ -49,9 +49,12 @@ struct Made {
     thresholds: String,
     alerts: String,
     reports: String,
+    of_sessions: String,
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
+    dead_queue: Queue,
     notifications: Queue,
+    shown: ShownTables,
     redis_url: Url,
     redis_lease: String,
 }
@@ -60,6 +63,32 @@ struct Made {
 struct Queue {
     name: String,
     url: String,
+}
+
+/// The tables that show messages to fans, by their names.
+#[derive(Clone, Debug)]
+struct ShownTables {
+    messages: String,
+    threads: String,
+    aggregates: String,
+}
+
+impl ShownTables {
+    async fn make(aws: &Aws, suffix: &str) -> anyhow::Result<Self> {
+        let [messages, threads, aggregates] =
+            ["messages", "threads", "aggregates"].map(|kind| format!("of-{kind}-{suffix}"));
+        tokio::try_join!(
+            aws.create_table(&messages, &["accountId", "messageId"], &[]),
+            aws.create_table(&threads, &["accountId", "recipientId"], &[]),
+            aws.create_table(&aggregates, &["accountId", "day"], &[]),
+        )?;
+        Ok(Self { messages, threads, aggregates })
+    }
+
+    async fn drop_all(&self, aws: &Aws) {
+        let Self { messages, threads, aggregates } = self;
+        let _ = tokio::join!(aws.delete_table(messages), aws.delete_table(threads), aws.delete_table(aggregates));
+    }
 }
 
 impl Stores {
@@ -82,19 +111,30 @@ impl Stores {
         )?;
         let suffix = Uuid::new_v4().simple().to_string();
         let names = (format!("huntaze-ai-costs-{suffix}"), format!("workflows-{suffix}"), format!("limiter-{suffix}"));
-        let [thresholds, alerts, told, reports] =
-            ["cost-thresholds", "cost-alerts", "notifications", "reports"].map(|name| format!("{name}-{suffix}"));
-        let (database, (), (), (), (), workflow_queue, rate_limiter_queue, notifications, number) = tokio::try_join!(
+        let [thresholds, alerts, told, reports, of_sessions] =
+            ["cost-thresholds", "cost-alerts", "notifications", "reports", "of-sessions"]
+                .map(|name| format!("{name}-{suffix}"));
+        let dead = format!("limiter-dlq-{suffix}");
+        let queues = async {
+            tokio::try_join!(
+                aws.create_queue(&names.1),
+                aws.create_queue(&names.2),
+                aws.create_queue(&dead),
+                aws.create_queue(&told),
+            )
+        };
+        let (database, (), (), (), (), (), shown, queues, number) = tokio::try_join!(
             clone_database(&admin_url, &suffix),
             aws.create_costs_table(&names.0),
             aws.create_thresholds_table(&thresholds),
             aws.create_alerts_table(&alerts),
             aws.create_bucket(&reports),
-            aws.create_queue(&names.1),
-            aws.create_queue(&names.2),
-            aws.create_queue(&told),
+            aws.create_of_sessions_table(&of_sessions),
+            ShownTables::make(&aws, &suffix),
+            queues,
             lease_redis(&redis_url),
         )?;
+        let (workflow_queue, rate_limiter_queue, dead_queue, notifications) = queues;
         let made = Made {
             database,
             aws,
@@ -102,9 +142,12 @@ impl Stores {
             thresholds,
             alerts,
             reports,
+            of_sessions,
             notifications: Queue { name: told, url: notifications },
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
+            dead_queue: Queue { name: dead, url: dead_queue },
+            shown,
             redis_lease: format!("{REDIS_LEASES}{number}"),
             redis_url: redis_url.clone(),
             admin_url,
@@ -119,8 +162,8 @@ impl Stores {
     /// The variables by which a function finds these stores.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
-        let Made { aws, table, thresholds, alerts, reports, workflow_queue, rate_limiter_queue, notifications, .. } =
-            &self.made;
+        let Made { aws, table, thresholds, alerts, reports, of_sessions, .. } = &self.made;
+        let Made { workflow_queue, rate_limiter_queue, dead_queue, notifications, shown, .. } = &self.made;
         [
             ("DATABASE_URL", self.made.database_url().to_string()),
             ("REDIS_URL", self.redis_url.to_string()),
@@ -132,9 +175,14 @@ impl Stores {
             ("DYNAMODB_THRESHOLDS_TABLE", thresholds.clone()),
             ("DYNAMODB_ALERTS_TABLE", alerts.clone()),
             ("REPORTS_S3_BUCKET", reports.clone()),
+            ("DYNAMODB_OF_SESSIONS_TABLE", of_sessions.clone()),
             ("SQS_NOTIFICATIONS_QUEUE", notifications.name.clone()),
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
+            ("SQS_RATE_LIMITER_DLQ", dead_queue.name.clone()),
+            ("DYNAMODB_OF_MESSAGES_TABLE", shown.messages.clone()),
+            ("DYNAMODB_OF_THREADS_TABLE", shown.threads.clone()),
+            ("DYNAMODB_OF_AGGREGATES_TABLE", shown.aggregates.clone()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
@@ -237,12 +285,46 @@ impl Stores {
         self.made.aws.scan(&self.made.thresholds).await
     }
 
+    /// Every item of the sessions' table; bytes are base64.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn of_session_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
+        self.made.aws.scan(&self.made.of_sessions).await
+    }
+
+    /// Writes an item into the sessions' table as it is, each attribute with its type.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn put_of_session_item(&self, item: Map<String, Value>) -> anyhow::Result<()> {
+        self.made.aws.put(&self.made.of_sessions, &[item]).await
+    }
+
     /// Takes what is on the queue of notifications: the bodies of its messages.
     ///
     /// # Errors
     /// If SQS refuses, or a body is not JSON.
     pub async fn take_notifications(&self) -> anyhow::Result<Vec<Value>> {
         self.made.aws.take_messages(&self.made.notifications.url).await
+    }
+
+    /// Takes what is on the queue of hints: which accounts are to be looked at.
+    ///
+    /// # Errors
+    /// If SQS refuses, or a body is not JSON.
+    pub async fn take_hints(&self) -> anyhow::Result<Vec<Value>> {
+        self.made.aws.take_messages(&self.made.rate_limiter_queue.url).await
+    }
+
+    /// Every item of the tables that show messages: messages, conversations, days.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn shown_items(&self) -> anyhow::Result<[Vec<Map<String, Value>>; 3]> {
+        let (ShownTables { messages, threads, aggregates }, aws) = (&self.made.shown, &self.made.aws);
+        let (messages, threads, days) = tokio::try_join!(aws.scan(messages), aws.scan(threads), aws.scan(aggregates))?;
+        Ok([messages, threads, days])
     }
 
     /// The keys of what is in the bucket of reports, in order.
@@ -309,9 +391,12 @@ impl Made {
             self.aws.delete_table(&self.thresholds),
             self.aws.delete_table(&self.alerts),
             self.aws.delete_bucket(&self.reports),
+            self.aws.delete_table(&self.of_sessions),
             self.aws.delete_queue(&self.notifications.url),
             self.aws.delete_queue(&self.workflow_queue.url),
             self.aws.delete_queue(&self.rate_limiter_queue.url),
+            self.aws.delete_queue(&self.dead_queue.url),
+            self.shown.drop_all(&self.aws),
         );
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::faults::{Fault, Operation, Provider, Rule};
+use crate::onlyfans::{Chats, Dice};
 use crate::text;
 
 /// How many calls are remembered; older ones are forgotten, but still counted.
@@ -19,18 +20,23 @@ pub const REMEMBERED_CALLS: usize = 1_000;
 const CACHED_PROMPTS: usize = 64;
 
 /// The headers worth remembering. A key is remembered as present, never by its value.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 14] = [
     "accept",
     "api-key",
     "authorization",
+    "connection",
+    "content-length",
     "content-type",
+    "cookie",
+    "idempotency-key",
     "openai-organization",
     "openai-project",
     "traceparent",
+    "transfer-encoding",
     "user-agent",
     "x-request-id",
 ];
-const SECRET_HEADERS: [&str; 2] = ["api-key", "authorization"];
+const SECRET_HEADERS: [&str; 3] = ["api-key", "authorization", "cookie"];
 
 /// One request that a provider got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,6 +93,8 @@ pub(crate) struct Memory {
     webhooks_seen: watch::Sender<u64>,
     /// Raised by each release; a gated call waits for a number greater than at its arrival.
     releases: watch::Sender<u64>,
+    /// What OnlyFans knows.
+    pub(crate) chats: Chats,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +102,7 @@ struct Inner {
     last_id: u64,
     calls: VecDeque<Call>,
     rules: Vec<Rule>,
+    dice: Option<Dice>,
     prompts: VecDeque<(Provider, String, String)>,
 }
 
@@ -124,6 +133,8 @@ impl Memory {
         let id = inner.last_id;
         let fault = inner.rules.iter_mut().find_map(|rule| rule.apply(provider, operation, body));
         inner.rules.retain(|rule| !rule.is_spent());
+        let drawn = || inner.dice.as_mut().filter(|_| operation == Operation::Message).and_then(Dice::draw);
+        let fault = fault.or_else(drawn);
         if inner.calls.len() == REMEMBERED_CALLS {
             inner.calls.pop_front();
         }
@@ -144,13 +155,18 @@ impl Memory {
         match operation {
             Operation::Chat => self.seen.send_modify(|seen| *seen += 1),
             Operation::Webhook => self.webhooks_seen.send_modify(|seen| *seen += 1),
-            Operation::Models => {}
+            Operation::Models | Operation::Message | Operation::Conversation | Operation::Me => {}
         }
         OpenCall { memory: Arc::clone(self), id, fault, outcome: Outcome::Abandoned, released }
     }
 
     pub(crate) fn add_rule(&self, rule: Rule) {
         self.lock().rules.push(rule);
+    }
+
+    /// Has messages to fans that no rule is for meet with what is drawn.
+    pub(crate) fn set_dice(&self, dice: Dice) {
+        self.lock().dice = Some(dice);
     }
 
     pub(crate) fn rules(&self) -> Vec<Rule> {
@@ -182,6 +198,7 @@ impl Memory {
         *inner = Inner { last_id: inner.last_id, ..Inner::default() };
         self.seen.send_replace(0);
         self.webhooks_seen.send_replace(0);
+        self.chats.reset();
         self.release();
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::calls::{Call, Memory};
 use crate::faults::{Operation, Provider, Rule};
+use crate::onlyfans;
 
 pub(crate) fn routes() -> Router<Arc<Memory>> {
     Router::new()
@@ -19,9 +20,10 @@ pub(crate) fn routes() -> Router<Arc<Memory>> {
         .route("/release", post(release))
         .route("/calls", get(calls))
         .route("/calls/count", get(count))
+        .nest("/onlyfans", onlyfans::control::routes())
 }
 
-/// Which calls: of both providers if none is named, chat completions if no operation is.
+/// Which calls: of all providers if none is named, chat completions if no operation is.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Filter {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::calls::{OpenCall, Outcome};
 use crate::faults::{Fault, Provider};
 use crate::server::Connection;
-use crate::{azure, openai, slack};
+use crate::{azure, onlyfans, openai, slack};
 
 /// An answer of a provider, before it becomes bytes.
 #[derive(Debug)]
@@ -53,9 +53,17 @@ pub(crate) async fn run(
     mut call: OpenCall,
     connection: Connection,
     provider: Provider,
-    answer: impl FnOnce(&OpenCall) -> Reply,
+    answer: impl FnOnce(&OpenCall) -> Reply + Send,
 ) -> Response {
-    let reply = match call.fault.clone() {
+    type Answer<'a> = Box<dyn FnOnce(&OpenCall) -> Reply + Send + 'a>;
+    let (fault, answer): (_, Answer<'_>) = match call.fault.clone() {
+        Some(Fault::After { then }) => {
+            let reply = answer(&call);
+            (Some(*then), Box::new(move |_| reply))
+        }
+        fault => (fault, Box::new(answer)),
+    };
+    let reply = match fault.clone() {
         Some(Fault::Hang) => pending().await,
         Some(Fault::Reset) => {
             connection.reset();
@@ -83,9 +91,9 @@ pub(crate) async fn run(
     let reply = match provider {
         Provider::Azure => azure::with_headers(reply, call.id),
         Provider::OpenAi => openai::with_headers(reply, call.id),
-        Provider::Slack => reply,
+        Provider::Slack | Provider::OnlyFans => reply,
     };
-    let delivery = match call.fault {
+    let delivery = match fault {
         Some(Fault::Truncate) => Delivery::Half,
         Some(Fault::Drip { ms }) => Delivery::Drip(Duration::from_millis(ms)),
         _ => Delivery::Whole,
@@ -120,6 +128,7 @@ fn scripted(
         Provider::Azure => azure::error(status),
         Provider::OpenAi => openai::error(status),
         Provider::Slack => slack::error(status),
+        Provider::OnlyFans => onlyfans::error(status),
     };
     let reply = Reply { body: body.unwrap_or(own.body), ..own };
     headers.into_iter().fold(reply, |reply, (name, value)| reply.header(&name, &value))

@@ -17,6 +17,9 @@ pub enum Provider {
     OpenAi,
     /// Slack.
     Slack,
+    /// OnlyFans.
+    #[serde(rename = "onlyfans")]
+    OnlyFans,
 }
 
 /// What is asked of it.
@@ -30,6 +33,12 @@ pub enum Operation {
     Models,
     /// A message for a channel, by its webhook.
     Webhook,
+    /// A message for a fan.
+    Message,
+    /// The last messages of a conversation.
+    Conversation,
+    /// Whose session it is.
+    Me,
 }
 
 /// What happens to a call.
@@ -99,6 +108,11 @@ pub enum Fault {
         #[serde(default)]
         cached_tokens: u64,
     },
+    /// The request is done as usual: a message reaches its fan. Its answer then meets with this.
+    After {
+        /// With what: `hang`, `reset`, `delay`, `gate`, `status`, `garbage`, `raw`, `flood`.
+        then: Box<Fault>,
+    },
     /// The normal answer with this text.
     Text {
         /// What the model says.
@@ -143,10 +157,21 @@ impl Fault {
         Self::Text { text: text.into() }
     }
 
-    /// The next call of `provider` (see [`Rule`] for more than one): of Slack a webhook, of the others a chat completion.
+    /// The same, once the request is done: what was asked for has happened, and the answer is what suffers.
+    #[must_use]
+    pub fn after_accepting(self) -> Self {
+        Self::After { then: Box::new(self) }
+    }
+
+    /// The next call of `provider` (see [`Rule`] for more than one): of Slack a webhook, of OnlyFans a message for a fan, of the
+    /// others a chat completion.
     #[must_use]
     pub fn on(self, provider: Provider) -> Rule {
-        let operation = if provider == Provider::Slack { Operation::Webhook } else { Operation::Chat };
+        let operation = match provider {
+            Provider::Azure | Provider::OpenAi => Operation::Chat,
+            Provider::Slack => Operation::Webhook,
+            Provider::OnlyFans => Operation::Message,
+        };
         Rule { operation, ..Rule::new(provider.into(), self) }
     }
 
@@ -199,7 +224,13 @@ impl Rule {
     /// For lists of models in place of chat completions.
     #[must_use]
     pub fn for_models(self) -> Self {
-        Self { operation: Operation::Models, ..self }
+        self.of(Operation::Models)
+    }
+
+    /// For calls of this operation.
+    #[must_use]
+    pub fn of(self, operation: Operation) -> Self {
+        Self { operation, ..self }
     }
 
     /// The fault, if the rule is for this call; one use of it is then gone.
@@ -234,6 +265,8 @@ enum Target {
     #[serde(rename = "openai")]
     OpenAi,
     Slack,
+    #[serde(rename = "onlyfans")]
+    OnlyFans,
     Any,
 }
 
@@ -243,6 +276,7 @@ impl Target {
             Self::Azure => provider == Provider::Azure,
             Self::OpenAi => provider == Provider::OpenAi,
             Self::Slack => provider == Provider::Slack,
+            Self::OnlyFans => provider == Provider::OnlyFans,
             Self::Any => true,
         }
     }
@@ -254,6 +288,7 @@ impl From<Provider> for Target {
             Provider::Azure => Self::Azure,
             Provider::OpenAi => Self::OpenAi,
             Provider::Slack => Self::Slack,
+            Provider::OnlyFans => Self::OnlyFans,
         }
     }
 }

@@ -1,13 +1,15 @@
-//! The outside world over real HTTP: Azure OpenAI, OpenAI and Slack's webhooks as they really answer, with faults scripted per
-//! call.
+//! The outside world over real HTTP: Azure OpenAI, OpenAI, Slack's webhooks and OnlyFans as they really answer, with faults scripted
+//! per call.
 //!
 //! A test starts a [`World`] of its own; the local stack runs the binary. Both serve the same routes:
 //!
 //! - `/azure/openai/deployments/{deployment}/chat/completions` and `/azure/openai/models` (key [`AZURE_KEY`]),
 //! - `/openai/v1/chat/completions` and `/openai/v1/models` (key [`OPENAI_KEY`]),
 //! - `/slack/services/{team}/{app}/{token}` (token [`SLACK_TOKEN`]),
+//! - `/onlyfans/api2/v2/chats/{recipient}/messages` and `/onlyfans/api2/v2/users/me` (with an [`OnlyFansSession`]),
 //! - `/control`: `POST faults` ([`Rule`]), `GET faults`, `POST release`, `GET calls?provider=&operation=` ([`Call`]),
-//!   `GET calls/count`, and `DELETE` to forget everything.
+//!   `GET calls/count`, and `DELETE` to forget everything; `onlyfans/messages` ([`FanMessage`]), `onlyfans/messages/count`,
+//!   `onlyfans/mix` ([`Mix`]) and `onlyfans/sessions/{account}`.
 
 mod azure;
 mod calls;
@@ -15,6 +17,7 @@ mod chat;
 mod control;
 mod exchange;
 mod faults;
+mod onlyfans;
 mod openai;
 pub mod server;
 mod slack;
@@ -33,6 +36,8 @@ pub use crate::azure::AZURE_KEY;
 use crate::calls::Memory;
 pub use crate::calls::{Call, Outcome, REMEMBERED_CALLS};
 pub use crate::faults::{Fault, FilterStage, Operation, Provider, Rule};
+use crate::onlyfans::Dice;
+pub use crate::onlyfans::{Author, FanMessage, Mix, OnlyFansSession};
 pub use crate::openai::OPENAI_KEY;
 use crate::server::Server;
 pub use crate::slack::SLACK_TOKEN;
@@ -58,6 +63,7 @@ impl World {
             .nest("/azure", azure::routes())
             .nest("/openai/v1", openai::routes())
             .nest("/slack/services", slack::routes())
+            .nest("/onlyfans/api2/v2", onlyfans::routes())
             .nest("/control", control::routes())
             .with_state(Arc::clone(&memory));
         Ok(Self { server: Server::start(listen, router)?, memory })
@@ -87,9 +93,36 @@ impl World {
         format!("{}/slack/services/T0WORLD/B0WORLD/{SLACK_TOKEN}", self.url())
     }
 
+    /// The value for `ONLYFANS_API_URL`.
+    #[must_use]
+    pub fn onlyfans_api_url(&self) -> String {
+        self.url() + "/onlyfans/api2/v2"
+    }
+
+    /// What an account signs in to OnlyFans with. There is every account that is asked for.
+    #[must_use]
+    pub fn onlyfans_session(&self, account: &str) -> OnlyFansSession {
+        self.memory.chats.session(account)
+    }
+
+    /// Ends the sessions that an account has so far; [`Self::onlyfans_session`] gives a new one.
+    pub fn expire_onlyfans_session(&self, account: &str) {
+        self.memory.chats.expire(account);
+    }
+
     /// Scripts a fault, after those scripted before.
     pub fn fault(&self, rule: Rule) {
         self.memory.add_rule(rule);
+    }
+
+    /// Has messages to fans meet with faults at random, where no rule is for them; in place of an earlier mix.
+    ///
+    /// # Errors
+    /// If a share is not from 0 to 1, or they are more than 1 together.
+    pub fn mix(&self, mix: &Mix) -> anyhow::Result<()> {
+        let dice = Dice::new(mix).map_err(|_| anyhow::anyhow!("these are no shares: {mix:?}"))?;
+        self.memory.set_dice(dice);
+        Ok(())
     }
 
     /// The faults that are still to come.
@@ -140,6 +173,43 @@ impl World {
         arrived.then_some(messages).with_context(|| format!("after {bound:?} Slack has seen {count} of {n} messages"))
     }
 
+    /// Every message that reached a fan over the API, oldest first; also those whose call was never answered.
+    #[must_use]
+    pub fn fan_messages(&self) -> Vec<FanMessage> {
+        self.memory.chats.sent()
+    }
+
+    /// Waits until at least `n` messages have reached fans (their calls may not have been answered).
+    ///
+    /// # Errors
+    /// If there are fewer after `bound`.
+    pub async fn wait_for_fan_messages(&self, n: usize, bound: Duration) -> anyhow::Result<Vec<FanMessage>> {
+        let wanted = u64::try_from(n)?;
+        let mut reached = self.memory.chats.reached();
+        let arrived = timeout(bound, reached.wait_for(|reached| *reached >= wanted)).await.is_ok();
+        let messages = self.fan_messages();
+        let count = messages.len();
+        arrived.then_some(messages).with_context(|| format!("after {bound:?} {count} of {n} messages reached fans"))
+    }
+
+    /// Adds to a conversation what the API was not asked for: the creator's own words, or the fan's. Gives the message's id.
+    pub fn write_to_conversation(
+        &self,
+        account: &str,
+        recipient: &str,
+        author: Author,
+        text: &str,
+        at: jiff::Timestamp,
+    ) -> u64 {
+        self.memory.chats.write(account, recipient, author, text, at)
+    }
+
+    /// The last calls of an operation of OnlyFans, oldest first.
+    #[must_use]
+    pub fn onlyfans_calls(&self, operation: Operation) -> Vec<Call> {
+        self.memory.calls(operation, Some(Provider::OnlyFans))
+    }
+
     /// Waits until at least `n` chat completions have arrived (they may not have been answered).
     ///
     /// # Errors
@@ -153,7 +223,7 @@ impl World {
         })
     }
 
-    /// Forgets calls, faults and cached prompts, and lets go what is held.
+    /// Forgets calls, faults, cached prompts, conversations and expired sessions, and lets go what is held.
     pub fn reset(&self) {
         self.memory.reset();
     }

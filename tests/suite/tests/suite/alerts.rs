@@ -50,7 +50,7 @@ impl Instance {
         let tls = clients::tls(&env)?;
         let aws = Aws::new(&env, &tls);
         let ledger = ledger(&env, aws.dynamodb());
-        let watch = Watch::from_env(&env, aws.dynamodb(), aws.sqs(), ledger.clone());
+        let watch = Watch::from_env(&env, aws.dynamodb(), aws.queues(), ledger.clone());
         env.finish(Some(Self { watch, ledger })).map_err(Into::into)
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 use huntaze_tests::{App, Post, Response, load_event};
 
+use crate::support::accounts;
+
 /// What each event is answered with; 0 where the function has no HTTP status.
 pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
     ("campaigns-hybrid", "another_users_id", 403),
@@ -65,6 +67,12 @@ pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
     ("costs-thresholds", "no_session", 401),
     ("costs-thresholds", "operators_channel", 403),
     ("costs-thresholds", "unknown_threshold", 404),
+    ("dead-letters", "bad_status", 400),
+    ("dead-letters", "list", 200),
+    ("dead-letters", "list_by_a_user", 403),
+    ("dead-letters", "no_session", 401),
+    ("dead-letters", "redrive_invalid", 400),
+    ("dead-letters", "redrive_unknown", 404),
     ("email", "bounce", 0),
     ("email", "job", 0),
     ("health", "get", 200),
@@ -74,14 +82,47 @@ pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
     ("ledger-corrections", "no_session", 401),
     ("ledger-corrections", "unknown_attempt", 404),
     ("ledger-sweeper", "schedule", 0),
+    ("message-dlq", "given_up", 0),
+    ("message-dlq", "unreadable", 0),
+    ("message-sender", "hint", 0),
+    ("message-sweeper", "schedule", 0),
     ("migrate", "deploy", 0),
     ("notifications", "cost_alert", 0),
     ("notifications", "poisoned", 0),
+    ("onlyfans-accounts", "another_users_id", 403),
+    ("onlyfans-accounts", "create", 201),
+    ("onlyfans-accounts", "invalid_fields", 400),
+    ("onlyfans-accounts", "limits", 200),
+    ("onlyfans-accounts", "limits_by_a_user", 403),
+    ("onlyfans-accounts", "list", 200),
+    ("onlyfans-accounts", "no_session", 401),
+    ("onlyfans-accounts", "pause", 200),
+    ("onlyfans-accounts", "refused_session", 400),
+    ("onlyfans-messages", "another_users_account", 403),
+    ("onlyfans-messages", "another_users_id", 403),
+    ("onlyfans-messages", "approve_unknown", 404),
+    ("onlyfans-messages", "bad_status", 400),
+    ("onlyfans-messages", "cancel_unknown", 404),
+    ("onlyfans-messages", "invalid_fields", 400),
+    ("onlyfans-messages", "list", 200),
+    ("onlyfans-messages", "no_session", 401),
+    ("onlyfans-messages", "reject_unknown", 404),
+    ("onlyfans-messages", "resend_invalid", 400),
+    ("onlyfans-messages", "scheduled", 202),
+    ("onlyfans-messages", "send", 202),
+    ("onlyfans-messages", "unknown_account", 404),
+    ("onlyfans-messages", "unknown_message", 404),
+    ("onlyfans-stats", "another_users_id", 403),
+    ("onlyfans-stats", "bad_flag", 400),
+    ("onlyfans-stats", "everyone", 200),
+    ("onlyfans-stats", "no_session", 401),
+    ("onlyfans-stats", "own", 200),
 ];
 
 #[tokio::test]
 async fn every_event_file_is_answered_as_expected() -> Result<()> {
     let (app, _post) = Post::open(App::start().await?).await?;
+    accounts(&app, &[("acc-ana", "user_ana_001"), ("acc-bob", "user_bob_002")]).await?;
     let mut by_function: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (function, case, status) in EXPECTED {
         by_function.entry(*function).or_default().push((*case, *status));

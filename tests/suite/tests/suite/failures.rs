@@ -57,6 +57,7 @@ fn name(provider: Provider) -> &'static str {
         Provider::Azure => "azure",
         Provider::OpenAi => "openai",
         Provider::Slack => "slack",
+        Provider::OnlyFans => "onlyfans",
     }
 }
 

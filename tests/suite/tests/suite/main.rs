@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests unwrap fails the test")]
 
+mod accounts;
 mod alert_storm;
 mod alerts;
 mod budgets;
 mod corrections;
 mod costs;
 mod crash;
+mod dead_letters;
 mod drift;
 mod edge;
 mod events;
@@ -17,13 +19,22 @@ mod fallback;
 mod health;
 mod idempotency;
 mod limit;
+mod limiter;
+mod message_stats;
+mod message_sweep;
+mod messages;
 mod migrations;
 mod money;
 mod notify;
 mod observe;
+mod platform;
 mod prepared;
 mod queue;
 mod report;
+mod sender;
+mod sending;
+mod sessions;
+mod simulation;
 mod status;
 mod support;
 mod thresholds;

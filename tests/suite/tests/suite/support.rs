@@ -2,9 +2,13 @@
 
 use anyhow::{Result, ensure};
 use huntaze_costs::price::Catalogue;
+use huntaze_domain::env::Env;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
+use huntaze_lambda::clients::{self, Aws};
+use huntaze_messaging::session::{Session as Signed, SessionParts, Sessions};
 use huntaze_tests::{App, Request, Session, now};
+use huntaze_world::World;
 use serde_json::{Value, json};
 
 pub(crate) const HYBRID: &str = "/api/v2/campaigns/hybrid";
@@ -15,6 +19,10 @@ pub(crate) const CORRECTIONS: &str = "/api/admin/ledger/corrections";
 pub(crate) const THRESHOLDS: &str = "/api/v2/costs/thresholds";
 pub(crate) const BREAKDOWN: &str = "/api/v2/costs/breakdown";
 pub(crate) const STATS: &str = "/api/v2/costs/stats";
+pub(crate) const MESSAGES: &str = "/api/v2/onlyfans/messages";
+pub(crate) const ACCOUNTS: &str = "/api/v2/onlyfans/accounts";
+pub(crate) const MESSAGE_STATS: &str = "/api/v2/onlyfans/stats";
+pub(crate) const DEAD_LETTERS: &str = "/api/admin/dead-letters";
 pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
 
 /// A brief whose theme names the test, so that its calls can be told from others.
@@ -38,6 +46,25 @@ pub(crate) async fn run_out(app: &App) -> Result<()> {
         "UPDATE orchestrator.reservations SET expires_at = now() - interval '1 second' WHERE settled_at IS NULL";
     ensure!(app.stores.execute(expired, &[]).await? > 0, "nothing is held");
     Ok(())
+}
+
+/// A creator's session with the world's OnlyFans.
+pub(crate) fn signed(world: &World, account: &str) -> Signed {
+    let session = world.onlyfans_session(account);
+    let parts = SessionParts {
+        platform_user_id: session.user_id,
+        user_agent: None,
+        cookie: session.cookie,
+        headers: [("x-bc".to_owned(), "0123456789abcdef".to_owned())].into(),
+    };
+    Signed::from_parts(parts).unwrap()
+}
+
+/// The sessions that the functions of a test read.
+pub(crate) fn sessions(app: &App) -> Sessions {
+    let env = Env::from_pairs(app.env().clone());
+    let aws = Aws::new(&env, &clients::tls(&env).unwrap());
+    env.finish(Sessions::from_env(&env, aws.dynamodb())).unwrap()
 }
 
 /// A campaign request of a user.
@@ -109,4 +136,20 @@ pub(crate) fn faults(body: &Value) -> Vec<&str> {
 /// An address that was bound and given back: nobody listens there.
 pub(crate) fn closed_port() -> Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Accounts, each with its owner; nothing else is set of them.
+pub(crate) async fn accounts(app: &App, owners: &[(&str, &str)]) -> Result<()> {
+    for (account, owner) in owners {
+        let user = "INSERT INTO orchestrator.users (id) VALUES ($1) ON CONFLICT DO NOTHING";
+        app.stores.execute(user, &[owner]).await?;
+        let sql = "INSERT INTO orchestrator.accounts (id, user_id) VALUES ($1, $2)";
+        app.stores.execute(sql, &[account, owner]).await?;
+    }
+    Ok(())
+}
+
+/// A message to a fan, as a body.
+pub(crate) fn note(account: &str, fan: &str, content: &str) -> Value {
+    json!({"accountId": account, "recipientId": fan, "content": content, "messageType": "follow_up"})
 }

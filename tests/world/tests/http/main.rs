@@ -1,9 +1,10 @@
-//! The world over real HTTP: the shapes of the two services, and every fault.
+//! The world over real HTTP: the shapes of the services, and every fault.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 mod control;
 mod faults;
+mod onlyfans;
 mod shapes;
 mod slack;
 

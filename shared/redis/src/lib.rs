@@ -9,8 +9,6 @@ use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, RedisError, Script
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::scheduled::now;
-
 /// Redis answers in well under a millisecond, and a connection takes three round trips with TLS: one that takes longer is
 /// away. No request waits longer for what it can do without.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -144,4 +142,9 @@ impl Redis {
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("PING").exec_async(&mut connection).await
     }
+}
+
+fn now() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "tells only how long ago Redis did not answer")]
+    Timestamp::now()
 }

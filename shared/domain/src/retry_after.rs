@@ -1,10 +1,10 @@
-//! When a provider wants to be asked again, in every form that Azure OpenAI and OpenAI say it. Pure.
+//! When a service wants to be asked again, in every form that those whom we call say it. Pure.
 //!
 //! | form | example | who says it |
 //! |---|---|---|
 //! | `retry-after-ms` | `1500` | Azure OpenAI |
-//! | `retry-after` | `20`, `Wed, 21 Oct 2026 07:28:00 GMT` | both (RFC 9110, all three forms of a date) |
-//! | words in the error | `Please retry after 20 seconds`, `Please try again in 6m0s` | both |
+//! | `retry-after` | `20`, `Wed, 21 Oct 2026 07:28:00 GMT` | all (RFC 9110, all three forms of a date) |
+//! | words in the error | `Please retry after 20 seconds`, `Please try again in 6m0s` | Azure OpenAI, OpenAI |
 //! | `x-ratelimit-reset-requests`, `-tokens` | `1s`, `6m0s`, `120ms`, `20` | OpenAI, Azure OpenAI |
 //!
 //! The first that can be read counts, in this order: from the most exact to the vaguest.
@@ -17,14 +17,10 @@ use jiff::Timestamp;
 /// A longer wait is no wait: whoever says so is taken for saying this.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long to wait. `limited`: a limit was met (both services tell the state of their limits with every answer, which says nothing
-/// of another failure). `message` are the error's own words, `now` the wall clock at the answer.
-pub(crate) fn retry_after(
-    headers: &HeaderMap,
-    limited: bool,
-    message: Option<&str>,
-    now: Timestamp,
-) -> Option<Duration> {
+/// How long to wait; a day at most. `limited`: a limit was met (services tell the state of their limits with every answer, which says
+/// nothing of another failure). `message` are the error's own words, `now` the wall clock at the answer.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, limited: bool, message: Option<&str>, now: Timestamp) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let wait = text("retry-after-ms")
         .and_then(|text| amount(text, 1))
