@@ -299,7 +299,7 @@ fn read_platforms(list: &[Value], fields: &mut Fields<'_>) -> Option<Vec<String>
 }
 
 /// What a recipient is, for whoever named none.
-pub const RECIPIENT: &str = "a text of 1 to 128 bytes without control characters";
+pub const RECIPIENT: &str = "a text of 1 to 128 characters, none of them a control character";
 
 /// Reads a fan's id.
 #[must_use]

@@ -46,7 +46,7 @@ fn limits(intent: &WorkflowIntent) {
     }
     assert!(characters(&intent.content_type, 64));
     assert!(intent.client_version.as_deref().is_none_or(|text| characters(text, 64)));
-    assert!(intent.recipient_id.as_ref().is_none_or(|fan| (1..=128).contains(&fan.as_str().len())));
+    assert!(intent.recipient_id.as_ref().is_none_or(|fan| characters(fan.as_str(), 128)));
     assert!(intent.recipient_id.is_some() || !intent.send_to_only_fans, "sent to nobody");
     assert!(intent.feature_flags.len() <= 100 && intent.feature_flags.iter().all(|flag| characters(flag, 128)));
     if let Some(context) = &intent.only_fans_context {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt as _};
 use huntaze_domain::env::Env;
 use huntaze_domain::ids::{AccountId, MessageId, RecipientId, UserId};
 use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority};
@@ -503,10 +504,9 @@ async fn simulate(seeds: std::ops::Range<u64>, messages: usize) -> Result<BTreeM
         })
         .collect::<Result<_>>()?;
     let mut all = BTreeMap::new();
-    for some in seeds.chunks(AT_ONCE) {
-        for ends in try_join_all(some.iter().map(Seed::run)).await? {
-            add(&mut all, ends);
-        }
+    let mut running = stream::iter(seeds.iter().map(Seed::run)).buffer_unordered(AT_ONCE);
+    while let Some(ends) = running.next().await {
+        add(&mut all, ends?);
     }
     Ok(all)
 }
@@ -522,17 +522,19 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// `SIMULATION_SEEDS` and `SIMULATION_MESSAGES` (a seed) make it longer.
+/// `SIMULATION_SEEDS` (from `SIMULATION_FIRST_SEED` on) and `SIMULATION_MESSAGES` (a seed) make it longer.
 #[tokio::test]
 async fn design_a_message_reaches_a_fan_at_most_once_and_none_is_lost() -> Result<()> {
     let (seeds, messages) = (from_environment("SIMULATION_SEEDS", 50), from_environment("SIMULATION_MESSAGES", 40));
+    let begin = from_environment("SIMULATION_FIRST_SEED", 0);
     let started = Instant::now();
     let mut ends = BTreeMap::new();
-    for first in (0..seeds).step_by(TOGETHER) {
-        let some = first..seeds.min(first + TOGETHER as u64);
+    for first in (begin..begin + seeds).step_by(TOGETHER) {
+        let some = first..(begin + seeds).min(first + TOGETHER as u64);
+        let done = (some.end - begin) * messages;
         add(&mut ends, simulate(some, usize::try_from(messages)?).await?);
+        println!("{done} of {} messages over {seeds} seeds in {:?}: {ends:?}", seeds * messages, started.elapsed());
     }
-    println!("{} messages over {seeds} seeds in {:?}: {ends:?}", seeds * messages, started.elapsed());
     for what in
         ["sent", "unknown", "taken over", "throttled", "interrupted", "found", "retried", "given up", "redriven"]
     {
