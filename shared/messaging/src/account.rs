@@ -13,11 +13,12 @@ use tokio_postgres::types::Type;
 
 use crate::limiter::Overrides;
 use crate::outbox::{Wake, wake};
-use crate::sender::NO_SESSION;
 use crate::session::{Session, SessionParts};
 
 const LIST: &str = include_str!("../sql/accounts.sql");
 const KEEP: &str = "SELECT outcome, to_jsonb(account) AS account, wake_ms FROM orchestrator.keep_account($1, $2, $3, $4, $5, $6, $7, $8)";
+/// Why an account without a session that can be used is paused.
+pub(crate) const NO_SESSION: &str = "no_session";
 /// Who sent in between found no session, and paused it for that: it is there now.
 const SESSION_KEPT: &str = "UPDATE orchestrator.accounts a
     SET session_at = now(), status = CASE WHEN $2 AND NOT a.held AND a.paused_reason = $3 THEN 'active' ELSE a.status END

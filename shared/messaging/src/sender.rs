@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::account::overrides;
+use crate::account::{NO_SESSION, overrides};
 use crate::dead::DeadQueue;
 use crate::ending;
 use crate::hint::Hints;
@@ -312,9 +312,6 @@ impl Sender {
         self.outbox.release(message, &wait).await
     }
 }
-
-/// Why an account without a session that can be used is paused.
-pub(crate) const NO_SESSION: &str = "no_session";
 
 enum Step {
     /// Another worker goes on with the account.
