@@ -4,9 +4,9 @@
 //! account is served only where the outbox asked for a hint or the sweep finds it: one that is woken by neither never ends.
 //! What is given up is redriven.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
@@ -135,9 +135,6 @@ struct Kit {
     http: reqwest::Client,
     /// As far as its workers know, nobody is at the platform's address.
     away: Env,
-    /// Connections of the dead, with what they had under way: as behind a proxy of the database, which outlives its clients. A new one
-    /// costs the server more than a message does.
-    connections: Mutex<VecDeque<Arc<Database>>>,
 }
 
 impl Kit {
@@ -148,21 +145,7 @@ impl Kit {
         let tls = clients::tls(&env)?;
         let aws = Aws::new(&env, &tls);
         let (dynamodb, queues, http) = (aws.dynamodb(), aws.queues(), clients::http(&tls)?);
-        let connections = Mutex::default();
-        Ok(Self { dynamodb, queues, http, env, away: Env::from_pairs(away), tls, connections })
-    }
-
-    /// A connection that nobody has: the one that was left first, or a new one.
-    fn connection(&self) -> Option<Arc<Database>> {
-        let left = self.connections.lock().unwrap().pop_front();
-        let new =
-            || self.env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&self.tls))).map(Arc::new);
-        left.or_else(new)
-    }
-
-    /// What a worker that is gone has left.
-    fn left_by(&self, gone: &Sender) {
-        self.connections.lock().unwrap().push_back(Arc::clone(&gone.database));
+        Ok(Self { dynamodb, queues, http, env, away: Env::from_pairs(away), tls })
     }
 
     /// The platform, or where it is not.
@@ -174,8 +157,8 @@ impl Kit {
 
 /// A worker with stores' connections of its own, as a process has them.
 fn worker(kit: &Kit) -> Result<Sender> {
-    let Kit { env, dynamodb, queues, http, .. } = kit;
-    let database = kit.connection();
+    let Kit { env, tls, dynamodb, queues, http, .. } = kit;
+    let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(tls))).map(Arc::new);
     let limiter = Limiter::from_env(env, Redis::from_env(env).map(Arc::new));
     let (sessions, platform) = (Sessions::from_env(env, dynamodb.clone()), Platform::from_env(env, http.clone()));
     let (hints, dead) = (Hints::from_env(env, queues.clone()), DeadQueue::from_env(env, queues.clone()));
@@ -230,10 +213,7 @@ impl Seed<'_> {
                 match fated(sender.outbox.accept(&message), fate).await {
                     Some(Ok(Accepted::New(..))) => break,
                     Some(other) => anyhow::bail!("not taken on: {other:?}"),
-                    None => {
-                        self.kit.left_by(&sender);
-                        sender = worker(self.kit)?;
-                    }
+                    None => sender = worker(self.kit)?,
                 }
             }
             ids.push(id);
@@ -300,14 +280,10 @@ impl Seed<'_> {
             match fated(sender.serve(account, time, &mut tally), fate(&mut dice)).await {
                 // A store that did not answer: the hint comes again, or is lost.
                 Some(_) => {}
-                None => {
-                    self.kit.left_by(&sender);
-                    sender = worker(self.kit)?;
-                }
+                None => sender = worker(self.kit)?,
             }
             last = Some(account);
         }
-        self.kit.left_by(&sender);
         Ok(())
     }
 
