@@ -21,9 +21,12 @@ fn check(text: &str) -> Result<(), InvalidId> {
 /// The longest name of a fan, in characters.
 const MAX_RECIPIENT: usize = 128;
 
+/// What a fan's name is, for whoever gave none.
+pub const RECIPIENT: &str = "a text of 1 to 128 characters, none of them a control character";
+
 /// A text that names no fan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be a text of 1 to {MAX_RECIPIENT} characters, none of them a control character")]
+#[error("must be {RECIPIENT}")]
 pub struct InvalidRecipient;
 
 /// The platform names its fans, and we do not know how.

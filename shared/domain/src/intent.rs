@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::FieldFault;
-use crate::ids::{RecipientId, UserId};
+use crate::ids::{RECIPIENT, RecipientId, UserId};
 use crate::json::{Fields, parse_object};
 use crate::money::Usd;
 use crate::provider::Provider;
@@ -297,9 +297,6 @@ fn read_platforms(list: &[Value], fields: &mut Fields<'_>) -> Option<Vec<String>
     }
     Some(platforms)
 }
-
-/// What a recipient is, for whoever named none.
-pub const RECIPIENT: &str = "a text of 1 to 128 characters, none of them a control character";
 
 /// Reads a fan's id.
 #[must_use]

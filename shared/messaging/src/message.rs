@@ -1,8 +1,8 @@
 //! What is asked to be sent: a type that cannot hold an invalid message.
 
 use huntaze_domain::error::FieldFault;
-use huntaze_domain::ids::{AccountId, RecipientId, UserId};
-use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority, RECIPIENT, recipient};
+use huntaze_domain::ids::{AccountId, RECIPIENT, RecipientId, UserId};
+use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority, recipient};
 use huntaze_domain::json::{Fields, parse_object};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, Value};
