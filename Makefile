@@ -19,7 +19,7 @@ STACK := .venv/bin/python -m stack
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-rust test-stack test-api failures soak fuzz bench bench-costs check advisories lint build compiler
+.PHONY: help run stop test test-rust test-stack test-api failures chaos soak fuzz bench bench-costs check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,6 +46,10 @@ test-api: compiler $(TEST_VENV) ## Only the tests of the deployed API: its metri
 failures: compiler ## Play every failure of a provider and write docs/failures.md anew.
 	cargo build --workspace
 	WRITE_FAILURES=1 $(STACK) run-with-stores -- cargo test -p huntaze-tests --test suite every_row_of_the_table
+
+chaos: compiler ## Let everything outside go bad in turn, and write docs/chaos.md anew (ARGS: for cargo test).
+	cargo build --workspace
+	WRITE_CHAOS=1 $(STACK) run-with-stores -- cargo test -p huntaze-tests --test suite design_whatever_goes_bad $(ARGS)
 
 # Optimised: as debug builds the SDK's crates alone take half of it.
 soak: compiler ## Simulate sending with SOAK_SEEDS=1000 of 100 messages each; takes an hour or so (docs/soak.md).

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use huntaze_costs::alert::Alert;
-use huntaze_costs::ledger::LedgerEntry;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::WorkflowId;
 use huntaze_domain::intent::WorkflowIntent;
@@ -15,10 +14,11 @@ use huntaze_lambda::api::{Call, REPLAYED, Reply, Route};
 use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::problem::Problem;
 use huntaze_lambda::scheduled;
+use huntaze_orchestrator::aftermath::Left;
 use huntaze_orchestrator::route::RouteError;
-use huntaze_orchestrator::run::{Answer, Outcome, Request, RunError};
-use huntaze_orchestrator::store::AccountFault;
-use huntaze_orchestrator::workflow::WorkflowError;
+use huntaze_orchestrator::run::{Answer, Given, Outcome, Request, RunError};
+use huntaze_orchestrator::store::{AccountFault, StoreError};
+use huntaze_orchestrator::workflow::{Reuse, WorkflowError, WorkflowStatus};
 use serde_json::{Value, json};
 
 use crate::App;
@@ -45,32 +45,24 @@ impl Route for App {
         };
         call.admit(admission.await)?;
         let (owner, outcome) = answered?;
-        let Outcome { answer, entries, fallbacks, refusal, wake } = outcome;
-        count(call, &entries, fallbacks);
-        if !entries.is_empty() || refusal.is_some() {
-            let (ledger, watch, trace) = (self.ledger.clone(), Arc::clone(&self.watch), call.trace.clone());
+        let Outcome { answer, fallbacks, left } = outcome;
+        count(call, &left, fallbacks);
+        if !left.is_nothing() {
+            let (aftermath, trace) = (Arc::clone(&self.aftermath), call.trace.clone());
             call.afterwards(async move {
-                ledger.project_all(&entries).await;
+                let told =
+                    |alert: &Alert, now| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace.id());
                 // The request's own time is that of its calls ago.
-                let now = scheduled::now();
-                let told = |alert: &Alert| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace.id());
-                watch.settled(&entries, now, told).await;
-                if let Some(refusal) = refusal {
-                    watch.budget_exceeded(&refusal, now, told).await;
-                }
+                aftermath.follow(left, scheduled::now, told).await;
             });
-        }
-        if let Some((account, delay)) = wake {
-            let hints = Arc::clone(&self.hints);
-            call.afterwards(async move { hints.put(&account, Some(delay)).await });
         }
         reply(call, owner.as_str(), answer.map_err(|error| refused(&error))?)
     }
 }
 
 /// What the request came to, in figures.
-fn count(call: &Call, entries: &[LedgerEntry], fallbacks: u64) {
-    for entry in entries {
+fn count(call: &Call, left: &Left, fallbacks: u64) {
+    for entry in &left.entries {
         metrics::provider_call(&ProviderCall {
             provider: entry.provider,
             model: &entry.model,
@@ -78,9 +70,13 @@ fn count(call: &Call, entries: &[LedgerEntry], fallbacks: u64) {
             cost: entry.cost,
             tokens: entry.usage.total(),
             duration: entry.duration_ms.and_then(|millis| millis.try_into().ok()).map(Duration::from_millis),
+            saved: entry.cache_hit.then_some(entry.saved),
             at: entry.started_at,
             trace: &entry.trace_id,
         });
+    }
+    for change in &left.changes {
+        metrics::circuit(change.provider, change.name.as_str(), change.opened, call.now, call.trace.id());
     }
     metrics::fallbacks(&call.origin(), fallbacks);
 }
@@ -90,9 +86,6 @@ impl App {
         let idempotency_key = call.idempotency_key()?;
         let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
         let owner = principal.acting_for(parsed.intent.user_id.as_ref())?;
-        if prefers_async(call) {
-            return Err(not_yet("Prefer", "answering later (`respond-async`)"));
-        }
         Ok(Request {
             owner: owner.clone(),
             requested_by: principal.user_id.clone(),
@@ -103,6 +96,10 @@ impl App {
             now: call.now,
             accepted_at: call.started,
             deadline: (call.deadline - SETTLEMENT).min(call.started + self.patience),
+            // Its client waits no longer than the deadline.
+            longest_wait: self.patience,
+            later: prefers_async(call),
+            reuse: reuse(call),
         })
     }
 }
@@ -114,9 +111,17 @@ fn prefers_async(call: &Call) -> bool {
     names.any(|name| name.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-/// What a later release brings is refused before anything is stored, and never taken for done.
-fn not_yet(pointer: &str, what: &str) -> Problem {
-    Problem::invalid_field(pointer, format!("{what} is not available yet; nothing was done"))
+/// RFC 9111: `no-cache` wants a new one, `no-store` that nothing of it is kept either.
+fn reuse(call: &Call) -> Reuse {
+    let directives = call.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let names: Vec<_> =
+        directives.flat_map(|line| line.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect();
+    let says = |name: &str| names.iter().any(|one| one == name);
+    match () {
+        () if says("no-store") => Reuse::Never,
+        () if says("no-cache") => Reuse::Last,
+        () => Reuse::Fresh,
+    }
 }
 
 fn refused(error: &RunError) -> Problem {
@@ -145,20 +150,44 @@ fn refused(error: &RunError) -> Problem {
         }
         RunError::NotAdmitted => Problem::new(ErrorCode::RateLimitExceeded, error.to_string()),
         RunError::Mismatch => Problem::new(ErrorCode::IdempotencyMismatch, error.to_string()),
+        RunError::Store(StoreError::Cancelled) => Problem::new(ErrorCode::Conflict, error.to_string()),
         RunError::Store(cause) => Problem::internal(cause),
     }
 }
 
 fn reply(call: &Call, user: &str, answer: Answer) -> Result<Reply, Problem> {
     let replayed = answer.replayed.then(|| (REPLAYED, HeaderValue::from_static("true")));
-    let mut result = answer.result.map_err(|error| failed(error, &answer.workflow_id, replayed.clone()))?;
+    let mut reply = match answer.given {
+        Given::Result(mut result) => Reply::ok(json!({
+            "success": true,
+            "data": result["data"].take(),
+            "metrics": result["metrics"].take(),
+            "metadata": metadata(call, user),
+        })),
+        Given::Later { status, due } => {
+            if status == WorkflowStatus::ManualReview && !answer.replayed {
+                metrics::manual_review(&call.origin());
+            }
+            accepted(call, user, &answer.workflow_id, status, due)
+        }
+        Given::Error(error) => return Err(failed(error, &answer.workflow_id, replayed)),
+    };
+    reply.headers.extend(replayed);
+    Ok(reply)
+}
+
+/// 202: where the workflow's status is, and when it is worth to look.
+fn accepted(call: &Call, user: &str, workflow: &WorkflowId, status: WorkflowStatus, due: Duration) -> Reply {
+    let url = format!("/api/v2/campaigns/status?workflowId={workflow}");
+    let wait = due.max(IN_FLIGHT_RETRY).as_millis().div_ceil(1_000).to_string();
     let body = json!({
         "success": true,
-        "data": result["data"].take(),
-        "metrics": result["metrics"].take(),
+        "data": {"workflowId": workflow, "status": status, "statusUrl": url},
         "metadata": metadata(call, user),
     });
-    Ok(Reply { headers: replayed.into_iter().collect(), ..Reply::ok(body) })
+    let headers = [(header::LOCATION, url), (header::RETRY_AFTER, wait)];
+    let headers = headers.into_iter().filter_map(|(name, text)| Some((name, HeaderValue::try_from(text).ok()?)));
+    Reply { status: StatusCode::ACCEPTED, headers: headers.collect(), ..Reply::ok(body) }
 }
 
 fn failed(error: WorkflowError, workflow: &WorkflowId, replayed: Option<(HeaderName, HeaderValue)>) -> Problem {

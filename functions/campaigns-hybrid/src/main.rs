@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use huntaze_costs::config::ledger;
-use huntaze_costs::ledger::Ledger;
 use huntaze_costs::watch::Watch;
 use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
 use huntaze_messaging::hint::Hints;
+use huntaze_orchestrator::aftermath::Aftermath;
+use huntaze_orchestrator::hint::Workflows;
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_orchestrator::store;
 use huntaze_postgres::Database;
@@ -25,9 +26,7 @@ struct App {
     sessions: Sessions,
     limit: ApiLimit,
     orchestrator: Orchestrator,
-    ledger: Ledger,
-    watch: Arc<Watch>,
-    hints: Arc<Hints>,
+    aftermath: Arc<Aftermath>,
     /// No request takes longer, however much time the gateway leaves it.
     patience: Duration,
 }
@@ -42,8 +41,12 @@ async fn main() -> Result<(), lambda_http::Error> {
     let dynamodb = aws.dynamodb();
     let ledger = ledger(&env, dynamodb.clone());
     let queues = aws.queues();
-    let hints = Arc::new(Hints::from_env(&env, queues.clone()));
-    let watch = Arc::new(Watch::from_env(&env, dynamodb, queues, ledger.clone()));
+    let aftermath = Arc::new(Aftermath {
+        messages: Hints::from_env(&env, queues.clone()),
+        workflows: Workflows::from_env(&env, queues.clone()),
+        watch: Watch::from_env(&env, dynamodb, queues, ledger.clone()),
+        ledger,
+    });
     let http = clients::http(&tls)?;
     let sessions = config::sessions(&env);
     let redis = Redis::from_env(&env).map(Arc::new);
@@ -51,16 +54,9 @@ async fn main() -> Result<(), lambda_http::Error> {
     let orchestrator = Orchestrator::from_env(&env, database, http, redis);
     let patience = env.millis("REQUEST_DEADLINE_MS", REQUEST_DEADLINE_MS);
     let built = sessions.zip(limit).zip(orchestrator);
-    let built = built.map(|((sessions, limit), orchestrator)| App {
-        sessions,
-        limit,
-        orchestrator,
-        ledger,
-        watch,
-        hints,
-        patience,
-    });
+    let built =
+        built.map(|((sessions, limit), orchestrator)| App { sessions, limit, orchestrator, aftermath, patience });
     let app = env.finish(built)?;
-    tokio::join!(app.orchestrator.database.warm_up(), app.limit.warm_up());
+    tokio::join!(app.orchestrator.database.warm_up(), app.limit.warm_up(), app.orchestrator.warm_up());
     api::serve(&app).await
 }

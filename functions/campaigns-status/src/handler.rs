@@ -1,12 +1,14 @@
-//! Reads the query, keeps to the caller's own data, and shows workflows in the contract's shape.
+//! Reads the query, keeps to the caller's own data, shows workflows in the contract's shape, and cancels one.
 
+use http::Method;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{UserId, WorkflowId};
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::page::{self, Place};
 use huntaze_lambda::problem::Problem;
-use huntaze_orchestrator::status::{self, ListQuery};
+use huntaze_orchestrator::status::{self, ListQuery, WorkflowView};
+use huntaze_orchestrator::store;
 use huntaze_orchestrator::workflow::WorkflowStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,6 +20,10 @@ const DEFAULT_LIMIT: u8 = 10;
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
+        if call.method == Method::DELETE {
+            call.admit(self.limit.check(&principal.user_id).await)?;
+            return Ok(Reply::ok(call.envelope(self.cancel(&principal, call).await?)));
+        }
         // Side by side: what is read for a request that is refused is read in vain, and changes nothing.
         let (admission, data) = tokio::join!(self.limit.check(&principal.user_id), self.read(&principal, call));
         call.admit(admission)?;
@@ -37,12 +43,32 @@ impl App {
     }
 
     async fn one(&self, principal: &Principal, id: &str) -> Result<Value, Problem> {
-        let id = WorkflowId::parse(id).map_err(|e| Problem::invalid_field("workflowId", e.to_string()))?;
-        let found = status::one(&self.database, &id).await.map_err(|e| Problem::internal(&e))?;
-        let view = found.ok_or_else(|| Problem::new(ErrorCode::NotFound, "there is no such workflow"))?;
+        let view = self.owned(principal, &workflow_id(id)?).await?;
+        serde_json::to_value(view).map_err(|e| Problem::internal(&e))
+    }
+
+    /// Cancelled again, it is cancelled.
+    async fn cancel(&self, principal: &Principal, call: &Call) -> Result<Value, Problem> {
+        let id = call.parameter("workflowId")?.ok_or_else(|| Problem::invalid_field("workflowId", "is required"))?;
+        let id = workflow_id(id)?;
+        self.owned(principal, &id).await?;
+        let cancelled = store::cancel(&self.database, &id, &principal.user_id, &call.request_id).await;
+        match cancelled.map_err(|e| Problem::internal(&e))? {
+            None => Err(no_such_workflow()),
+            Some((WorkflowStatus::Cancelled, _)) => Ok(json!({"workflowId": id, "status": WorkflowStatus::Cancelled})),
+            Some((status, _)) => {
+                let detail = format!("the workflow is {} already", status.as_str());
+                Err(Problem::new(ErrorCode::Conflict, detail).with("status", status.as_str()))
+            }
+        }
+    }
+
+    async fn owned(&self, principal: &Principal, id: &WorkflowId) -> Result<WorkflowView, Problem> {
+        let found = status::one(&self.database, id).await.map_err(|e| Problem::internal(&e))?;
+        let view = found.ok_or_else(no_such_workflow)?;
         let owner = UserId::parse(&view.user_id).map_err(|e| Problem::internal(&e))?;
         principal.acting_for(Some(&owner))?;
-        serde_json::to_value(view).map_err(|e| Problem::internal(&e))
+        Ok(view)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Value, Problem> {
@@ -50,6 +76,14 @@ impl App {
         let next = found.next.map(|(at, id)| page::cursor(&(at, id.to_string())));
         Ok(json!({"workflows": found.workflows, "summary": found.summary, "nextCursor": next}))
     }
+}
+
+fn no_such_workflow() -> Problem {
+    Problem::new(ErrorCode::NotFound, "there is no such workflow")
+}
+
+fn workflow_id(text: &str) -> Result<WorkflowId, Problem> {
+    WorkflowId::parse(text).map_err(|e| Problem::invalid_field("workflowId", e.to_string()))
 }
 
 fn list_query(owner: UserId, call: &Call) -> Result<ListQuery, Problem> {

@@ -1,4 +1,4 @@
-//! `GET /api/v2/campaigns/status`: one workflow, or a page of a user's workflows.
+//! `GET /api/v2/campaigns/status`: one workflow, or a page of a user's workflows. `DELETE`: cancels one.
 
 mod handler;
 

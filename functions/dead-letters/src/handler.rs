@@ -1,5 +1,7 @@
 //! Shows an administrator what was given up, and has it tried anew.
 
+use std::time::Duration;
+
 use http::Method;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::principal::Principal;
@@ -7,7 +9,7 @@ use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::page;
 use huntaze_lambda::problem::Problem;
 use huntaze_messaging::choice::Redrive;
-use huntaze_messaging::dead::Redriven;
+use huntaze_messaging::dead::{Redriven, Woken};
 use serde_json::{Value, json};
 
 use crate::App;
@@ -50,15 +52,21 @@ impl App {
         let (actor, request) = (&principal.user_id, &call.request_id);
         let redriven = self.letters.redrive(&self.rules, &id, actor, reason.as_deref(), request).await;
         match redriven.map_err(|e| Problem::internal(&e))? {
-            Redriven::Done(account, wake) => {
-                if let Some(account) = account {
-                    self.hints.put(&account, wake).await;
+            Redriven::Done(woken) => {
+                match woken {
+                    Some(Woken::Account(account, wake)) => self.hints.put(&account, wake).await,
+                    Some(Woken::Workflow(workflow, user)) => self.workflows.put(&workflow, &user, Duration::ZERO).await,
+                    None => {}
                 }
                 Ok(json!({"id": id, "status": "redriven"}))
             }
+            Redriven::Unread => {
+                let detail = "nobody here knows what it is: whoever sent it has to send it again";
+                Err(Problem::new(ErrorCode::Conflict, detail))
+            }
             Redriven::Unknown => Err(Problem::new(ErrorCode::NotFound, "there is no such letter")),
             Redriven::TooLate => {
-                let detail = "its message is not given up any more: somebody decided about it";
+                let detail = "what it is about is not given up any more: somebody decided about it, or it has ended";
                 Err(Problem::new(ErrorCode::Conflict, detail))
             }
         }

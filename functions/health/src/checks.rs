@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use huntaze_domain::provider::Provider;
+use huntaze_orchestrator::circuit;
 use huntaze_orchestrator::run::Orchestrator;
 use huntaze_redis::Redis;
 use jiff::Timestamp;
@@ -59,7 +60,7 @@ pub(crate) struct Checks {
 impl Checks {
     /// Runs all of them side by side.
     pub(crate) async fn run(&self, now: Timestamp) -> (Health, Value) {
-        let (database, azure, openai, limiter, aws) = tokio::join!(
+        let (database, mut azure, mut openai, limiter, aws, disturbed) = tokio::join!(
             check("database", Health::Unhealthy, "PostgreSQL or its schema is not there", async {
                 self.orchestrator.database.query(SCHEMA, &[]).await.map(|_| ())
             }),
@@ -67,7 +68,13 @@ impl Checks {
             self.provider(Provider::OpenAi),
             check("rateLimiter", Health::Degraded, "Redis is not reachable", self.redis.ping()),
             check("awsServices", Health::Degraded, "DynamoDB or SQS is not reachable", self.aws()),
+            self.disturbed(),
         );
+        for (provider, check) in [(Provider::Azure, &mut azure), (Provider::OpenAi, &mut openai)] {
+            if disturbed.contains(&provider) && check.status == Health::Healthy {
+                (check.status, check.message) = (Health::Degraded, Some("a circuit is open"));
+            }
+        }
         let orchestrator = self.routes(now, &azure, &openai);
         let overall = [&database, &orchestrator, &limiter, &aws].map(|check| check.status);
         // One provider of two is enough to serve; one that is not configured is not missed.
@@ -96,6 +103,15 @@ impl Checks {
             return Check { status: Health::Unhealthy, message: Some("not configured"), latency: 0 };
         }
         check(name, Health::Unhealthy, message, self.orchestrator.providers.probe(provider, PATIENCE)).await
+    }
+
+    /// Whose calls failed so often that some are not made at the moment. Not to know is no failure: Redis has a check of its own.
+    async fn disturbed(&self) -> Vec<Provider> {
+        let Orchestrator { breaker: Some(breaker), roles, providers, .. } = &self.orchestrator else {
+            return Vec::new();
+        };
+        let callable: Vec<_> = Provider::ALL.into_iter().filter(|provider| providers.has(*provider)).collect();
+        timeout(PATIENCE, circuit::disturbed(breaker, roles, &callable)).await.unwrap_or_default()
     }
 
     /// Whether a request can be routed: every role has a candidate that is priced, configured and answering.

@@ -64,7 +64,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let aws = Aws::new(&env, &tls);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
     let redis = Redis::from_env(&env).map(Arc::new);
-    let orchestrator = Orchestrator::from_env(&env, database, clients::http(&tls)?, None);
+    let orchestrator = Orchestrator::from_env(&env, database, clients::http(&tls)?, redis.clone());
     // What else keeps the main job from starting is read for its faults alone.
     let sessions = config::sessions(&env);
     let limit = ApiLimit::from_env(&env, redis.clone());

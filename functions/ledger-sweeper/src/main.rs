@@ -67,6 +67,7 @@ fn emit(call: &Expired, at: Timestamp) {
         cost: call.cost,
         tokens: call.tokens,
         duration: None,
+        saved: None,
         at,
         trace: &call.trace_id,
     });

@@ -16,6 +16,8 @@ struct App {
 }
 
 impl Consumer for App {
+    const TAKES_ALL: bool = true;
+
     async fn handle(&self, message: Message) -> Result<(), Undone> {
         // What cannot be read is kept as well: there is no dead-letter queue behind this one.
         let letter = Letter::read(&message.id, &message.body);

@@ -8,6 +8,6 @@ UPDATE orchestrator.workflows w
            'at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
            'step', (SELECT a.step FROM orchestrator.attempts a WHERE a.workflow_id = w.id ORDER BY a.sequence DESC LIMIT 1),
            'action', 'stop', 'reason', 'interrupted')
- WHERE w.status = 'running' AND w.started_at < now() - interval '5 minutes'
+ WHERE w.status = 'running' AND NOT w.handed_over AND w.started_at < now() - interval '5 minutes'
    AND NOT EXISTS (SELECT FROM orchestrator.attempts a WHERE a.workflow_id = w.id AND a.outcome = 'pending')
 RETURNING w.id

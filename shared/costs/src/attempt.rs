@@ -88,6 +88,12 @@ impl Outcome {
             Self::Unknown => "unknown",
         }
     }
+
+    /// Reads the name.
+    #[must_use]
+    pub fn from_name(text: &str) -> Option<Self> {
+        [Self::Succeeded, Self::Failed, Self::Unknown].into_iter().find(|outcome| outcome.as_str() == text)
+    }
 }
 
 /// The end of an attempt, in money.

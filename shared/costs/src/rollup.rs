@@ -104,7 +104,8 @@ impl Figures {
     #[must_use]
     pub fn of(entry: &LedgerEntry) -> Self {
         Self {
-            requests: 1,
+            // A text that was made before is no request of a provider.
+            requests: u64::from(!entry.cache_hit),
             failed: u64::from(entry.outcome != "succeeded"),
             estimated: u64::from(entry.estimated),
             usage: entry.usage,

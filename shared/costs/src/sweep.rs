@@ -211,6 +211,12 @@ fn entry(row: &Row, catalogue: &Catalogue) -> Result<LedgerEntry, SweepError> {
         cached_input_tokens: tokens("cached_input_tokens")?,
         output_tokens: tokens("output_tokens")?,
     };
+    let cached: Option<Decimal> = row.get("cache_saved");
+    let saved = match cached {
+        Some(saved) => Usd::try_from(saved).map_err(|_| unreadable())?,
+        // Only the fallback's row may be missing, and it prices cached tokens as it prices all others.
+        None => catalogue.version(&price_version).map_or(Usd::ZERO, |price| price.saved(usage)),
+    };
     Ok(LedgerEntry {
         operation_id: row.get("workflow_id"),
         user_id: row.get("user_id"),
@@ -220,9 +226,8 @@ fn entry(row: &Row, catalogue: &Catalogue) -> Result<LedgerEntry, SweepError> {
         outcome: row.get("outcome"),
         usage,
         cost: Usd::try_from(row.get::<_, Decimal>("cost")).map_err(|_| unreadable())?,
-        // Only the fallback's row may be missing, and it prices cached tokens as it prices all others.
-        saved: catalogue.version(&price_version).map_or(Usd::ZERO, |price| price.saved(usage)),
-        cache_hit: false,
+        saved,
+        cache_hit: cached.is_some(),
         estimated: row.get("estimated"),
         price_version,
         trace_id: row.get("trace_id"),

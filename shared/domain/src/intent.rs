@@ -207,6 +207,19 @@ impl WorkflowIntent {
         }
     }
 
+    /// Reads what a valid request was stored as. `None`: it was not.
+    #[must_use]
+    pub fn restore(stored: &Value) -> Option<Self> {
+        let mut map = stored.as_object()?.clone();
+        let max_cost = match map.remove("maxCost") {
+            Some(text) => Some(Usd::parse(text.as_str()?).ok()?),
+            None => None,
+        };
+        let mut faults = Vec::new();
+        let intent = Self::read(&map, &mut faults).filter(|_| faults.is_empty())?;
+        Some(Self { max_cost, ..intent })
+    }
+
     fn read(map: &Map<String, Value>, faults: &mut Vec<FieldFault>) -> Option<Self> {
         let only_fans_context = match map.get("onlyFansContext") {
             Some(Value::Object(context)) => read_context(context, faults),
@@ -352,6 +365,23 @@ mod tests {
         assert_eq!(intent.preferred_provider, Preference::Auto);
         assert!(!intent.send_to_only_fans);
         assert_eq!((intent.force_provider, intent.max_cost), (None, None));
+    }
+
+    #[test]
+    fn what_was_stored_is_restored() {
+        let body = json!({
+            "type": "campaign_execution", "platforms": ["OnlyFans", "x"], "data": {"theme": "été", "n": 1.5}, "maxCost": 0.1,
+            "sendToOnlyFans": true, "recipientId": "fan", "priority": "high", "forceProvider": "azure", "userId": "ana",
+            "featureFlags": ["a"], "clientVersion": "1", "contentType": "story",
+            "onlyFansContext": {"accountId": "a", "messageType": "welcome", "complianceLevel": "strict", "recipientId": "fan"}
+        });
+        for body in [body, minimal()] {
+            let intent = parse(&body).unwrap().intent;
+            assert_eq!(WorkflowIntent::restore(&serde_json::to_value(&intent).unwrap()), Some(intent));
+        }
+        for odd in [json!(1), json!({}), with("maxCost", json!("x"))] {
+            assert_eq!(WorkflowIntent::restore(&odd), None, "{odd}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -23,7 +24,7 @@ use http::HeaderName;
 use huntaze_domain::env::Env;
 use huntaze_sqs::Sqs;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector as TcpConnector, capture_connection};
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -214,6 +215,10 @@ impl HttpConnector for Connector {
         let client = self.0.clone();
         HttpConnectorFuture::new(async move {
             let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let connection = capture_connection(&mut request);
+            if let Some(asks) = request.extensions().get::<CaptureSmithyConnection>() {
+                asks.set_connection_retriever(move || used(&connection));
+            }
             // The signature leaves this header out.
             if let Some(trace) = scope::xray_header(request.headers().get(XRAY)) {
                 request.headers_mut().insert(XRAY, trace);
@@ -224,6 +229,18 @@ impl HttpConnector for Connector {
             response.try_into().map_err(|error| ConnectorError::other(Box::new(error), None))
         })
     }
+}
+
+/// The connection that a call went over, which the SDK does not want again after a failure that another might not have. Without it the
+/// SDK logs each of these as an error of ours.
+fn used(connection: &CaptureConnection) -> Option<ConnectionMetadata> {
+    let (proxied, poisoned) = (connection.connection_metadata().as_ref()?.is_proxied(), connection.clone());
+    let poison = move || {
+        if let Some(connected) = poisoned.connection_metadata().as_ref() {
+            connected.poison();
+        }
+    };
+    Some(ConnectionMetadata::builder().proxied(proxied).poison_fn(poison).build())
 }
 
 impl HttpClient for Connector {

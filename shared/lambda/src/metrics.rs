@@ -30,17 +30,25 @@ pub struct Metric {
 const PROVIDER_COST: Metric = metric(COSTS, "AIProviderCost", "None");
 const PROVIDER_TOKENS: Metric = metric(COSTS, "AITokenUsage", "Count");
 const PROVIDER_DURATION: Metric = metric(COSTS, "AIRequestDuration", "Milliseconds");
+const CACHE_HITS: Metric = metric(COSTS, "AICacheHits", "Count");
+const CACHE_SAVINGS: Metric = metric(COSTS, "AICacheSavings", "None");
 const COST_ALERTS: Metric = metric(ALERTS, "CostAlerts", "Count");
 const BUDGET_UTILISATION: Metric = metric(BUDGETS, "BudgetUtilisation", "Percent");
 const REQUESTS: Metric = metric(ORCHESTRATOR, "Requests", "Count");
 const ERRORS: Metric = metric(ORCHESTRATOR, "Errors", "Count");
 const DURATION: Metric = metric(ORCHESTRATOR, "RequestDuration", "Milliseconds");
 const FALLBACKS: Metric = metric(ORCHESTRATOR, "Fallbacks", "Count");
+const MANUAL_REVIEWS: Metric = metric(ORCHESTRATOR, "ManualReviews", "Count");
 const MESSAGES_SENT: Metric = metric(ORCHESTRATOR, "MessagesSent", "Count");
 const MESSAGES_FAILED: Metric = metric(ORCHESTRATOR, "MessagesFailed", "Count");
 const MESSAGES_UNKNOWN: Metric = metric(ORCHESTRATOR, "MessagesUnknown", "Count");
 const MESSAGES_RETRIED: Metric = metric(ORCHESTRATOR, "MessagesRetried", "Count");
 const MESSAGES_THROTTLED: Metric = metric(ORCHESTRATOR, "MessagesThrottled", "Count");
+const CIRCUIT_OPENED: Metric = metric(CIRCUITS, "CircuitOpened", "Count");
+const CIRCUIT_CLOSED: Metric = metric(CIRCUITS, "CircuitClosed", "Count");
+const DEAD_LETTERS_OVER: Metric = metric(ORCHESTRATOR, "DeadLettersOver", "Count");
+const DEAD_LETTERS_REDRIVEN: Metric = metric(ORCHESTRATOR, "DeadLettersRedriven", "Count");
+const DEAD_LETTERS_KEPT: Metric = metric(ORCHESTRATOR, "DeadLettersKept", "Count");
 const RECORDS: Metric = metric(ORCHESTRATOR, "Records", "Count");
 const RECORDS_FAILED: Metric = metric(ORCHESTRATOR, "RecordsFailed", "Count");
 const RECORDS_REJECTED: Metric = metric(ORCHESTRATOR, "RecordsRejected", "Count");
@@ -50,17 +58,25 @@ pub const CATALOGUE: &[Metric] = &[
     PROVIDER_COST,
     PROVIDER_TOKENS,
     PROVIDER_DURATION,
+    CACHE_HITS,
+    CACHE_SAVINGS,
     COST_ALERTS,
     BUDGET_UTILISATION,
     REQUESTS,
     ERRORS,
     DURATION,
     FALLBACKS,
+    MANUAL_REVIEWS,
     MESSAGES_SENT,
     MESSAGES_FAILED,
     MESSAGES_UNKNOWN,
     MESSAGES_RETRIED,
     MESSAGES_THROTTLED,
+    CIRCUIT_OPENED,
+    CIRCUIT_CLOSED,
+    DEAD_LETTERS_OVER,
+    DEAD_LETTERS_REDRIVEN,
+    DEAD_LETTERS_KEPT,
     RECORDS,
     RECORDS_FAILED,
     RECORDS_REJECTED,
@@ -71,6 +87,7 @@ type Family = (&'static str, &'static str);
 const COSTS: Family = ("Huntaze/AI/Costs", "Provider");
 const ALERTS: Family = ("Huntaze/AI/Costs", "Severity");
 const BUDGETS: Family = ("Huntaze/AI/Costs", "Scope");
+const CIRCUITS: Family = ("Huntaze/Orchestrator", "Provider");
 const ORCHESTRATOR: Family = ("Huntaze/Orchestrator", "Function");
 
 const fn metric((namespace, dimension): Family, name: &'static str, unit: &'static str) -> Metric {
@@ -92,6 +109,8 @@ pub struct ProviderCall<'a> {
     pub tokens: u64,
     /// From its first byte to its end; absent where nobody saw its end.
     pub duration: Option<Duration>,
+    /// No call was made: a text served that was made before, and had cost so much.
+    pub saved: Option<Usd>,
     /// When the request that settled it began.
     pub at: Timestamp,
     /// The trace that it belongs to.
@@ -120,6 +139,11 @@ pub fn fallbacks(origin: &Origin<'_>, count: u64) {
     if count > 0 {
         write(&function_line(origin, &[(FALLBACKS, json!(count))]));
     }
+}
+
+/// Emits that a workflow waits for a person. Once for each, by whoever ended its calls.
+pub fn manual_review(origin: &Origin<'_>) {
+    write(&function_line(origin, &[(MANUAL_REVIEWS, json!(1))]));
 }
 
 /// Emits that an alert fired. Once for each alert, by whoever fired it.
@@ -163,6 +187,33 @@ pub fn messages(origin: &Origin<'_>, messages: &Messages) {
     }
 }
 
+/// Emits that a circuit (`azure:gpt-4-turbo`) was opened, or else closed. Once for each change, by whoever made it.
+pub fn circuit(provider: Provider, name: &str, opened: bool, at: Timestamp, trace: &str) {
+    let metric = if opened { CIRCUIT_OPENED } else { CIRCUIT_CLOSED };
+    write(&line(CIRCUITS, provider.as_str(), at, &[(metric, json!(1))], &[("Circuit", name), ("trace", trace)]));
+}
+
+/// What became of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLetter {
+    /// There was nothing left to be done.
+    Over,
+    /// It is tried anew.
+    Redriven,
+    /// It is kept for a person.
+    Kept,
+}
+
+/// Emits what became of a dead letter.
+pub fn dead_letter(origin: &Origin<'_>, letter: DeadLetter) {
+    let metric = match letter {
+        DeadLetter::Over => DEAD_LETTERS_OVER,
+        DeadLetter::Redriven => DEAD_LETTERS_REDRIVEN,
+        DeadLetter::Kept => DEAD_LETTERS_KEPT,
+    };
+    write(&function_line(origin, &[(metric, json!(1))]));
+}
+
 /// How many records of a batch ended how; the rest was not due yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ends {
@@ -188,8 +239,14 @@ pub(crate) fn invocation(origin: &Origin<'_>, failed: bool, duration: Duration) 
 }
 
 fn provider_call_line(call: &ProviderCall<'_>) -> Value {
-    let mut values = vec![(PROVIDER_COST, json!(call.cost.to_json_number())), (PROVIDER_TOKENS, json!(call.tokens))];
-    values.extend(call.duration.map(|duration| (PROVIDER_DURATION, millis(duration))));
+    let values = match call.saved {
+        Some(saved) => vec![(CACHE_HITS, json!(1)), (CACHE_SAVINGS, json!(saved.to_json_number()))],
+        None => {
+            let cost = (PROVIDER_COST, json!(call.cost.to_json_number()));
+            let duration = call.duration.map(|duration| (PROVIDER_DURATION, millis(duration)));
+            [cost, (PROVIDER_TOKENS, json!(call.tokens))].into_iter().chain(duration).collect()
+        }
+    };
     let properties = [("Model", call.model), ("Outcome", call.outcome), ("trace", call.trace)];
     line(COSTS, call.provider.as_str(), call.at, &values, &properties)
 }
@@ -243,6 +300,7 @@ mod tests {
             cost: Usd::parse("0.004675").unwrap(),
             tokens: 309,
             duration: Some(Duration::from_micros(812_900)),
+            saved: None,
             at: at(),
             trace: "5759e988bd862e3fe1be46a994272793",
         };

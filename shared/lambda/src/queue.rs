@@ -7,7 +7,7 @@
 //! |---|---|
 //! | done | it is deleted |
 //! | [`Undone::Later`], [`Undone::Retry`] | it comes again after the wait that is named, else after a backoff with full jitter |
-//! | [`Undone::Reject`], a body that cannot be read | it comes again at once, so that the queue's `maxReceiveCount` ([`MOST_RECEIVES`]) soon moves it to the dead-letter queue, where a person finds it; nothing here needs to know that queue. Where there is none, it comes ever more seldom |
+//! | [`Undone::Reject`], a body that cannot be read (but [`Consumer::TAKES_ALL`]) | it comes again at once, so that the queue's `maxReceiveCount` ([`MOST_RECEIVES`]) soon moves it to the dead-letter queue, where a person finds it; nothing here needs to know that queue. Where there is none, it comes ever more seldom |
 //! | a panic, no time left | it comes again after the queue's own visibility time-out |
 //!
 //! Where nothing went well and something failed, the invocation itself does: AWS counts it in the function's `Errors`, and its
@@ -52,7 +52,7 @@ const LEAST: Duration = Duration::from_secs(1);
 pub struct Message {
     /// SQS's own id, which is on each of the record's log lines.
     pub id: String,
-    /// What was sent, at most [`huntaze_domain::json::MAX_BODY_BYTES`].
+    /// What was sent, at most [`huntaze_domain::json::MAX_BODY_BYTES`]; or its beginning ([`Consumer::TAKES_ALL`]).
     pub body: String,
     /// How often SQS has handed it out, this time included.
     pub received: u32,
@@ -121,6 +121,9 @@ impl Undone {
 pub trait Consumer: Send + Sync {
     /// How many records of a batch are handled at once.
     const SIDE_BY_SIDE: usize = 10;
+    /// Whether a record whose body is too large, or no text, is handled with the beginning of it in place of being rejected: by who
+    /// keeps what nobody can read, and has no queue behind.
+    const TAKES_ALL: bool = false;
 
     /// Handles it.
     fn handle(&self, message: Message) -> impl Future<Output = Result<(), Undone>> + Send;
@@ -190,8 +193,8 @@ async fn handle_all<'a, C: Consumer>(
     stream::iter(handling).buffer_unordered(C::SIDE_BY_SIDE.max(1)).collect().await
 }
 
-async fn handle(
-    consumer: &impl Consumer,
+async fn handle<C: Consumer>(
+    consumer: &C,
     visibility: &Visibility,
     record: &Record<'_>,
     deadline: Instant,
@@ -203,7 +206,8 @@ async fn handle(
         tracing::warn!("not begun: the invocation's time is up");
         return End::Failed;
     }
-    let outcome = match record.body() {
+    let body = record.body().or_else(|| C::TAKES_ALL.then(|| record.beginning()));
+    let outcome = match body {
         Some(body) => {
             let (id, received) = (record.id.clone(), record.received());
             let function = origin.function.to_owned();

@@ -16,6 +16,7 @@ use crate::outbox::{Wake, wake};
 use crate::session::{Session, SessionParts};
 
 const LIST: &str = include_str!("../sql/accounts.sql");
+const STOPPED: &str = include_str!("../sql/stopped_accounts.sql");
 const KEEP: &str = "SELECT outcome, to_jsonb(account) AS account, wake_ms FROM orchestrator.keep_account($1, $2, $3, $4, $5, $6, $7, $8)";
 /// Why an account without a session that can be used is paused.
 pub(crate) const NO_SESSION: &str = "no_session";
@@ -306,6 +307,16 @@ pub async fn list(
 /// [`AccountError`]
 pub async fn find(database: &Database, id: &AccountId) -> Result<Option<Account>, AccountError> {
     Ok(select(database, None, Some(id), None, 1).await?.pop())
+}
+
+/// The accounts whose breaker is not closed, in the order of their ids, at most so many, as an administrator is shown them: so many
+/// failures in a row stopped them, and their next message finds out whether the platform is well again.
+///
+/// # Errors
+/// [`AccountError`]
+pub async fn stopped(database: &Database, failures: i64, most: i64) -> Result<Vec<Value>, AccountError> {
+    let rows = database.query(STOPPED, &[(&failures, Type::INT8), (&most, Type::INT8)]).await?;
+    Ok(rows.iter().map(|row| row.get("account")).collect())
 }
 
 async fn select(

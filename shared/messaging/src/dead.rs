@@ -1,15 +1,17 @@
 //! Dead letters: messages whose retries are used up, and hints that could not be handled. They come over the dead-letter queue
-//! of the hints and are kept in PostgreSQL, where an administrator reads why, and has them tried anew.
+//! of the hints and are kept in PostgreSQL, where an administrator reads why, and has them tried anew. Those of workflows come another
+//! way, and stand in the same list.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use huntaze_domain::env::Env;
-use huntaze_domain::ids::{AccountId, UserId};
+use huntaze_domain::ids::{AccountId, UserId, WorkflowId};
 use huntaze_postgres::{Database, DatabaseError};
 use huntaze_sqs::{Queue, QueueError, Sqs};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::outbox::{Message, Rules, Wake, millis, wake};
@@ -19,7 +21,9 @@ const MAX_BODY: usize = 2_000;
 const KEEP: &str = "INSERT INTO orchestrator.dead_letters (id, kind, account_id, message_id, reason, body)
     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
 const LIST: &str = include_str!("../sql/dead_letters.sql");
-const REDRIVE: &str = "SELECT outcome, account, wake_ms FROM orchestrator.redrive($1, $2, $3, $4, $5, $6)";
+const REDRIVE: &str = "SELECT r.outcome, r.account, r.wake_ms, w.id AS workflow, w.user_id AS owner
+    FROM orchestrator.redrive($1, $2, $3, $4, $5, $6) r
+    LEFT JOIN orchestrator.dead_letters l ON l.id = $1 LEFT JOIN orchestrator.workflows w ON w.id = l.workflow_id";
 
 /// A letter as it is on the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,12 +95,23 @@ impl DeadQueue {
 /// What became of a letter that is to be tried anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Redriven {
-    /// It is, now or before.
-    Done(Option<AccountId>, Wake),
+    /// It is, now or before; this is to be woken for it.
+    Done(Option<Woken>),
     /// There is no such letter.
     Unknown,
-    /// Its message is not given up any more: somebody else decided about it.
+    /// Nobody here knows what it is.
+    Unread,
+    /// Its message or its workflow is not given up any more: somebody else decided about it.
     TooLate,
+}
+
+/// What has something to do again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Woken {
+    /// An account, at a time.
+    Account(AccountId, Wake),
+    /// A workflow, and whose it is.
+    Workflow(WorkflowId, UserId),
 }
 
 /// The letters that are kept.
@@ -173,13 +188,21 @@ impl DeadLetters {
         ];
         let rows = self.database.query(REDRIVE, &params).await?;
         let Some(row) = rows.first() else { return Ok(Redriven::Unknown) };
-        let account: Option<&str> = row.get("account");
         Ok(match row.get::<_, Option<&str>>("outcome") {
-            Some("done" | "same") => Redriven::Done(account.and_then(|id| AccountId::parse(id).ok()), wake(row)),
+            Some("done" | "same") => Redriven::Done(woken(row)),
             Some("too_late" | "foreign") => Redriven::TooLate,
+            Some("unread") => Redriven::Unread,
             _ => Redriven::Unknown,
         })
     }
+}
+
+fn woken(row: &Row) -> Option<Woken> {
+    let text = |name: &str| row.get::<_, Option<&str>>(name);
+    let account = || Some(Woken::Account(AccountId::parse(text("account")?).ok()?, wake(row)));
+    let workflow =
+        || Some(Woken::Workflow(WorkflowId::parse(text("workflow")?).ok()?, UserId::parse(text("owner")?).ok()?));
+    account().or_else(workflow)
 }
 
 #[cfg(test)]

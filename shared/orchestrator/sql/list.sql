@@ -5,7 +5,7 @@ SELECT w.id, w.user_id, w.type, w.status, w.current_provider, orchestrator.with_
        jsonb_array_length(jsonb_path_query_array(w.decisions, '$[*] ? (@.action == "retry")')) AS retries,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'id', a.id, 'provider', a.provider, 'outcome', a.outcome, 'failure', a.failure, 'inputTokens', a.input_tokens,
-                   'outputTokens', a.output_tokens, 'cost', a.cost::text) ORDER BY a.sequence), '[]')
+                   'outputTokens', a.output_tokens, 'cost', a.cost::text, 'cached', a.cache_saved IS NOT NULL) ORDER BY a.sequence), '[]')
           FROM orchestrator.attempts a WHERE a.workflow_id = w.id) AS attempts
   FROM orchestrator.workflows w
  WHERE w.user_id = $1 AND w.status <> 'withdrawn' AND ($2::text IS NULL OR w.status = $2)

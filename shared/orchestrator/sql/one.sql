@@ -7,7 +7,7 @@ SELECT w.id, w.user_id, w.type, w.status, w.current_provider, orchestrator.with_
                    'failure', a.failure, 'httpStatus', a.http_status, 'inputTokens', a.input_tokens,
                    'cachedInputTokens', a.cached_input_tokens, 'outputTokens', a.output_tokens, 'cost', a.cost::text,
                    'boundCost', a.bound_cost::text, 'estimated', a.estimated, 'priceVersion', a.price_version,
-                   'durationMs', a.duration_ms, 'startedAt', a.started_at) ORDER BY a.sequence), '[]')
+                   'cached', a.cache_saved IS NOT NULL, 'savedCost', a.cache_saved::text, 'durationMs', a.duration_ms, 'startedAt', a.started_at) ORDER BY a.sequence), '[]')
           FROM orchestrator.attempts a WHERE a.workflow_id = w.id) AS attempts
   FROM orchestrator.workflows w
  WHERE w.id = $1 AND w.status <> 'withdrawn'

@@ -11,6 +11,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::cache::Cached;
+use crate::matrix::{Again, Alternatives, Other, Trigger};
+
 /// No answer is read further. The longest permitted output is below 64 KiB.
 pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -38,19 +41,27 @@ pub enum Failure {
     Filtered,
     /// The model declined.
     Declined,
-    /// An answer that cannot be read, or that holds no text.
+    /// An answer that cannot be read.
     InvalidAnswer,
+    /// A whole answer without a text: the model wrote nothing.
+    NoText,
     /// The provider is not configured.
     NotConfigured,
     /// The call was not made: when it was its turn there was no time left, or no use for it.
     NotSent,
     /// The call was not made: its upper bound passes what a budget leaves.
     OverBudget,
+    /// The call was not made: the provider's model failed too often a moment ago, for whichever instance.
+    CircuitOpen,
+    /// The call was not made: the provider asked whichever instance to come later.
+    Paced,
+    /// No provider was left, and no text of the same request is kept.
+    NotKept,
 }
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Connect,
         Self::Connection,
         Self::Timeout,
@@ -62,9 +73,13 @@ impl Failure {
         Self::Filtered,
         Self::Declined,
         Self::InvalidAnswer,
+        Self::NoText,
         Self::NotConfigured,
         Self::NotSent,
         Self::OverBudget,
+        Self::CircuitOpen,
+        Self::Paced,
+        Self::NotKept,
     ];
 
     /// The name in the stores, in the log, and in a workflow's history.
@@ -82,28 +97,38 @@ impl Failure {
             Self::Filtered => "content_filter",
             Self::Declined => "refusal",
             Self::InvalidAnswer => "invalid_answer",
+            Self::NoText => "no_text",
             Self::NotConfigured => "not_configured",
             Self::NotSent => "not_sent",
             Self::OverBudget => "over_budget",
+            Self::CircuitOpen => "circuit_open",
+            Self::Paced => "paced",
+            Self::NotKept => "not_kept",
         }
+    }
+
+    /// What may follow it.
+    #[must_use]
+    pub fn alternatives(self) -> Alternatives {
+        Trigger::Failed(self).alternatives()
     }
 
     /// Whether the same call may be made again: what the contract retries (network, 408, 429, 5xx, time-out).
     #[must_use]
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Connect | Self::Connection | Self::Timeout | Self::RateLimited | Self::Server)
+        self.alternatives().again != Again::Never
     }
 
     /// Whether no call was made at all: it is no entry of the ledger, and no request of a provider.
     #[must_use]
     pub fn is_uncalled(self) -> bool {
-        matches!(self, Self::NotSent | Self::OverBudget)
+        matches!(self, Self::NotSent | Self::OverBudget | Self::CircuitOpen | Self::Paced | Self::NotKept)
     }
 
     /// Whether another provider may be asked. A refusal is an answer, and a request that one rejects is wrong at both.
     #[must_use]
     pub fn falls_back(self) -> bool {
-        !matches!(self, Self::Rejected | Self::Filtered | Self::Declined | Self::NotSent)
+        self.alternatives().other != Other::Nobody
     }
 }
 
@@ -122,14 +147,30 @@ pub struct CallEnd {
     pub truncated: bool,
     /// The provider's content filter did not run (`content_filter_error`): nobody has looked at the text.
     pub unfiltered: bool,
+    /// No provider was called: the text was made before.
+    pub cached: Option<Box<Cached>>,
 }
 
 impl CallEnd {
     /// The end of a call without a text.
     #[must_use]
     pub fn failed(failure: Failure, billing: Billing) -> Self {
-        let (http_status, retry_after) = (None, None);
-        Self { result: Err(failure), billing, http_status, retry_after, truncated: false, unfiltered: false }
+        Self {
+            result: Err(failure),
+            billing,
+            http_status: None,
+            retry_after: None,
+            truncated: false,
+            unfiltered: false,
+            cached: None,
+        }
+    }
+
+    /// The end of a call in whose place a text serves that was made before.
+    #[must_use]
+    pub fn served(cached: Cached) -> Self {
+        let text = cached.text().to_owned();
+        Self { result: Ok(text), cached: Some(Box::new(cached)), ..Self::failed(Failure::NotSent, Billing::Nothing) }
     }
 
     /// How the attempt is recorded.
@@ -330,7 +371,7 @@ fn success(body: Body<'_>) -> Read {
     let result = choice.map_or(Err(Failure::InvalidAnswer), Choice::text);
     let usage = usage.and_then(object::<Usage>).and_then(|usage| usage.plausible(result.is_ok()));
     let billing = usage.map_or(Billing::Unknown, Billing::Usage);
-    (CallEnd { result, billing, http_status: None, retry_after: None, truncated, unfiltered }, None)
+    (CallEnd { result, billing, http_status: None, retry_after: None, truncated, unfiltered, cached: None }, None)
 }
 
 impl Choice<'_> {
@@ -343,7 +384,7 @@ impl Choice<'_> {
         }
         // PostgreSQL keeps no NUL character, and no text needs one.
         let text = self.message.content.map(|text| text.replace('\0', ""));
-        text.filter(|text| !text.trim().is_empty()).ok_or(Failure::InvalidAnswer)
+        text.filter(|text| !text.trim().is_empty()).ok_or(Failure::NoText)
     }
 
     /// Azure's filter failed and let the text pass: `{"content_filter_results": {"error": {"code": "content_filter_error"}}}`.
@@ -451,13 +492,17 @@ mod tests {
             "null",
             r#"{"choices":[]}"#,
             r#"{"choices":{}}"#,
-            r#"{"choices":[{"message":{"content":" "}}]}"#,
             r#"{"choices":[{"message":{"content":7}}]}"#,
             &deep,
         ];
         for body in odd {
             let end = read_as(Provider::OpenAi, 200, body);
             assert_eq!((end.result, end.billing), (Err(Failure::InvalidAnswer), Billing::Unknown), "{body}");
+        }
+        for nothing in [r#"{"choices":[{"message":{"content":" "}}]}"#, r#"{"choices":[{"message":{"content":null}}]}"#]
+        {
+            let end = read_as(Provider::OpenAi, 200, nothing);
+            assert_eq!((end.result, end.billing), (Err(Failure::NoText), Billing::Unknown), "{nothing}");
         }
     }
 

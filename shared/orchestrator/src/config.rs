@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntaze_breaker::Breaker;
 use huntaze_costs::config::catalogue;
 use huntaze_domain::env::Env;
+use huntaze_domain::intent::WorkflowType;
 use huntaze_domain::provider::Provider;
 use huntaze_messaging::limiter::Limiter;
 use huntaze_messaging::outbox::Rules;
@@ -12,16 +14,23 @@ use huntaze_postgres::Database;
 use huntaze_redis::Redis;
 use reqwest::Client;
 
+use crate::cache::Cache;
 use crate::provider::{Azure, OpenAi, Providers};
-use crate::route::{Candidate, Roles};
+use crate::route::{CallTimes, Candidate, Roles};
 use crate::run::Orchestrator;
 
 /// A reservation outlives the longest request and its settlement, so that no sweep takes a call for lost that is under way.
 const LEASE_MS: u64 = 120_000;
 /// The contract retries up to three times.
 const MAX_RETRIES: u16 = 3;
-/// No request is under way for longer: the function's time-out.
-const LONGEST_REQUEST: Duration = Duration::from_secs(33);
+/// No driver is under way for longer: the time-out of the function that takes workflows up from the queue.
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
+/// What surrounds a call takes 9 s of such an invocation at the most.
+const LONGEST_CALL: Duration = Duration::from_secs(51);
+/// A provider's rate limit is over by then, and an outage that is not is no reason to wait any more.
+const WORKFLOW_DEADLINE_MS: u64 = 600_000;
+/// As long as a circuit stays open: whoever comes sooner is let through nowhere.
+const WORKFLOW_RETRY_MS: u64 = 30_000;
 
 impl Providers {
     /// Reads `AZURE_OPENAI_*` and `OPENAI_*`. A provider without a key is not configured.
@@ -104,17 +113,59 @@ impl Orchestrator {
         }
         let catalogue = catalogue(env);
         let (providers, roles) = (Providers::from_env(env, http), Roles::from_env(env));
+        for (provider, name) in [(Provider::Azure, "AZURE_TIMEOUT_MS"), (Provider::OpenAi, "OPENAI_TIMEOUT_MS")] {
+            if providers.time(provider).is_some_and(|time| time > LONGEST_CALL) {
+                env.fault(
+                    name,
+                    format!(
+                        "must be at most {LONGEST_CALL:?}: a call has to fit into an invocation of the queue's consumer"
+                    ),
+                );
+            }
+        }
         let retries = env.parsed("MAX_RETRIES", MAX_RETRIES);
-        let (sending, limiter) = (Rules::from_env(env), Limiter::from_env(env, redis));
+        let times = CallTimes {
+            planner: env.millis("PLANNER_TIME_MS", 16_000),
+            short_message: env.millis("SHORT_MESSAGE_TIME_MS", 8_000),
+            validator: env.millis("VALIDATOR_TIME_MS", 11_000),
+        };
+        let patience = env.millis("WORKFLOW_DEADLINE_MS", WORKFLOW_DEADLINE_MS);
+        let (pause, reviewed) = (env.millis("WORKFLOW_RETRY_MS", WORKFLOW_RETRY_MS), reviewed(env));
+        let (sending, breaker) = (Rules::from_env(env), Breaker::from_env(env, redis.clone()));
+        let (cache, limiter) = (Cache::from_env(env, redis.clone()), Limiter::from_env(env, redis));
         let (database, catalogue) = database.zip(catalogue)?;
-        Some(Self { database, catalogue, providers, roles, lease, retries, sending, limiter })
+        Some(Self {
+            database,
+            catalogue,
+            providers,
+            roles,
+            lease,
+            retries,
+            times,
+            patience,
+            pause,
+            reviewed,
+            sending,
+            breaker,
+            cache,
+            limiter,
+        })
     }
+}
+
+/// Reads `MANUAL_REVIEW_TYPES`: types of workflow, separated by commas, or `none`.
+fn reviewed(env: &Env) -> Vec<WorkflowType> {
+    let names = env.or("MANUAL_REVIEW_TYPES", WorkflowType::ContentValidation.as_str());
+    let names = names.split(',').map(str::trim).filter(|name| *name != "none");
+    let types: Option<Vec<_>> = names.map(WorkflowType::from_name).collect();
+    types.unwrap_or_else(|| {
+        env.fault("MANUAL_REVIEW_TYPES", "must be types of workflow, separated by commas, or `none`");
+        Vec::new()
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use huntaze_domain::intent::WorkflowType;
-
     use super::*;
 
     #[test]

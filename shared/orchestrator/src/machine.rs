@@ -2,15 +2,8 @@
 //!
 //! It is told what ended and when (as the time since the request was taken up), and says what is called next, when, and why.
 //! Whoever drives it reserves a [`Launch`] before it is made, asks for its [cap](Machine::cap) when it is due, and reports its
-//! [`End`]. ADR 0008 has the rules; in short:
-//!
-//! | a call ended with | another provider is left | none is left |
-//! |---|---|---|
-//! | no connection, a lost one, 5xx, 408 | one more try after a wait, then the other | tries while budget, time and money last |
-//! | 429 | the other at once, one try | waits as long as it was told |
-//! | time-out | the other at once, two tries | as above |
-//! | a fault of ours, an answer that cannot be read | the other at once | the end |
-//! | a refusal | the end | the end |
+//! [`End`]. What does not fit into the driver's own time is [for later](Machine::later), for another driver: no call is cut because
+//! somebody stops waiting (ADR 0006). What may follow which end is the [matrix](crate::matrix)'s; ADR 0008 has the rules.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -19,25 +12,48 @@ use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
 
 use crate::answer::Failure;
+use crate::matrix::{Again, Last, Other, Trigger};
 use crate::route::{Candidate, Offer, Route, RouteError, RoutedStep, Skipped};
 
 /// What the contract waits before the first, second and third retry of a request.
 pub const BACKOFF: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
-/// A call with less time than this is not made: it would be cut before its first token.
-const SHORTEST_CALL: Duration = Duration::from_millis(500);
+/// What is kept between a call's choice and its turn: its reservation is written then.
+const SLACK: Duration = Duration::from_millis(500);
 /// A provider that fails while another is left gets this many further tries: a blip passes, an outage does not.
 const RETRIES_BEFORE_FALLBACK: u16 = 1;
-/// The contract's fallback scenarios: how many tries the other provider gets.
-const TRIES_AFTER_TIMEOUT: u16 = 2;
-const TRIES_AFTER_RATE_LIMIT: u16 = 1;
+/// Why a call is made that an earlier driver chose.
+const HANDED_OVER: &str = "handed_over";
 
 /// What holds for the whole request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Every call has ended by then.
+    /// Every call of this driver has ended by then.
+    pub horizon: Duration,
+    /// Every call of whichever driver has ended by then.
     pub deadline: Duration,
+    /// A longer wait is not sat out by this driver.
+    pub longest_wait: Duration,
     /// How many calls may be made again, over all steps and providers.
     pub retries: u16,
+    /// Where nobody waits for the answer: after such a pause everybody is asked again.
+    pub pause: Option<Duration>,
+    /// Whether texts are kept that were made before.
+    pub keeps: bool,
+}
+
+/// What earlier drivers of the same request did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Past {
+    /// What their calls cost.
+    pub spent: Usd,
+    /// How many they made or reserved.
+    pub calls: u16,
+    /// How many of them were made again.
+    pub retries: u16,
+    /// Which steps have their text.
+    pub done: Vec<bool>,
+    /// Where the other steps stand; those behind the list's end are not begun.
+    pub legs: Vec<Leg>,
 }
 
 /// A call that is to be made.
@@ -51,6 +67,8 @@ pub struct Launch {
     pub offer: usize,
     /// It is not made earlier.
     pub not_before: Duration,
+    /// No provider is called: a text that was made before is looked for in the offer's place.
+    pub kept: bool,
 }
 
 /// How a call ended, as far as it matters for what follows.
@@ -77,6 +95,10 @@ pub enum Action {
     Retry,
     /// Another provider is asked.
     FallBack,
+    /// No provider is left: a text is looked for that was made before.
+    UseKept,
+    /// Somebody else calls, later.
+    HandOver,
     /// Nothing new is called.
     Stop,
 }
@@ -90,6 +112,8 @@ impl Action {
             Self::Call => "call",
             Self::Retry => "retry",
             Self::FallBack => "fall_back",
+            Self::UseKept => "use_kept",
+            Self::HandOver => "hand_over",
             Self::Stop => "stop",
         }
     }
@@ -148,6 +172,17 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// What stood in the way in the end.
+    #[must_use]
+    pub fn trigger(&self) -> Trigger {
+        match self {
+            Self::Refused(failure) | Self::Exhausted { last: failure, .. } => Trigger::Failed(*failure),
+            Self::Rejected(_) => Trigger::Failed(Failure::Rejected),
+            Self::CostLimit(_) => Trigger::MaxCost,
+            Self::NoTime => Trigger::Deadline,
+        }
+    }
+
     fn reason(&self) -> &'static str {
         match self {
             Self::Refused(failure) => failure.as_str(),
@@ -159,14 +194,30 @@ impl Stop {
     }
 }
 
-/// How often a step's current provider may be asked and was.
-#[derive(Debug, Clone, Copy)]
-struct Leg {
-    tries_left: u16,
-    retried: u16,
+/// Which offer of a step is its turn, and how often it may be asked and was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg {
+    /// The offer; one before it is not asked again.
+    pub offer: usize,
+    /// How often it may be asked.
+    pub tries_left: u16,
+    /// How often it was asked again.
+    pub retried: u16,
 }
 
-const FIRST_LEG: Leg = Leg { tries_left: u16::MAX, retried: 0 };
+/// A step that is not begun.
+pub const FIRST_LEG: Leg = Leg { offer: 0, tries_left: u16::MAX, retried: 0 };
+
+/// A call that is reserved and has not ended.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    number: u16,
+    step: usize,
+    bound: Usd,
+}
+
+/// Why nothing new would be called, and why the last call is not made again.
+type Reason = (Stop, Option<&'static str>);
 
 /// One request under way.
 #[derive(Debug)]
@@ -175,20 +226,24 @@ pub struct Machine<'a> {
     limits: Limits,
     retries_left: u16,
     legs: Vec<Leg>,
-    /// The bounds of the calls that are reserved and have not ended.
-    held: Vec<(u16, Usd)>,
+    done: Vec<bool>,
+    held: Vec<Held>,
+    /// What each step would have stopped with, had no kept text been looked for.
+    in_need: Vec<Option<Reason>>,
     spent: Usd,
     calls: u16,
     stop: Option<Stop>,
+    /// When the first of the calls is due that another driver makes.
+    later: Option<Duration>,
     /// Nothing new is called, for a reason that is not the machine's.
     closed: bool,
     decisions: Vec<Decision>,
 }
 
 impl<'a> Machine<'a> {
-    /// A machine for a route. What the route passed over is its first decisions.
+    /// A machine for a route, which goes on where others stopped. What the route passed over is its first decisions.
     #[must_use]
-    pub fn new(route: &'a Route, limits: Limits) -> Self {
+    pub fn new(route: &'a Route, limits: Limits, past: &Past) -> Self {
         let decisions = route.skipped.iter().map(|skipped| {
             let Skipped { step, candidate, reason } = skipped;
             Decision::new(Duration::ZERO, step, Action::Skip, reason).about(candidate)
@@ -196,47 +251,67 @@ impl<'a> Machine<'a> {
         Self {
             route,
             limits,
-            retries_left: limits.retries,
-            legs: vec![FIRST_LEG; route.steps.len()],
+            retries_left: limits.retries.saturating_sub(past.retries),
+            legs: (0..route.steps.len()).map(|step| past.legs.get(step).copied().unwrap_or(FIRST_LEG)).collect(),
+            done: (0..route.steps.len()).map(|step| past.done.get(step) == Some(&true)).collect(),
             held: Vec::new(),
-            spent: Usd::ZERO,
-            calls: 0,
+            in_need: vec![None; route.steps.len()],
+            spent: past.spent,
+            calls: past.calls,
             stop: None,
+            later: None,
             closed: false,
             decisions: decisions.collect(),
         }
     }
 
-    /// Chooses the first call.
+    /// Chooses the first calls: the plan, or where there is one, all that are missing behind it.
     ///
     /// # Errors
     /// [`Stop`] where money or time allow none.
-    pub fn begin(&mut self, at: Duration) -> Result<Launch, Stop> {
-        let (offer, skipped) = self.choose(0, None, self.spent, self.route.rest(1), at)?;
-        Ok(self.call(0, offer, skipped, at))
+    pub fn begin(&mut self, at: Duration) -> Result<Vec<Launch>, Stop> {
+        let missing = if self.done.first() == Some(&true) { 1..self.route.steps.len() } else { 0..1 };
+        self.call_all(missing, at).map_err(|()| self.stop.clone().unwrap_or(Stop::NoTime))
     }
 
     /// How long a call that is due may take. `None`: it is not made, and [ends](Self::ended) with [`Failure::NotSent`].
     #[must_use]
     pub fn cap(&self, launch: &Launch, at: Duration) -> Option<Duration> {
-        let share = self.share(launch.step, launch.offer, at);
-        (self.is_open() && share >= SHORTEST_CALL).then_some(share)
+        let time = if launch.kept { Duration::ZERO } else { self.offer(launch.step, launch.offer).time };
+        let in_time = launch.kept || at.saturating_add(time) <= self.limits.horizon;
+        (self.is_open() && in_time).then_some(time)
     }
 
     /// Takes note of a call's end and says what follows. `random` spreads the waits.
     pub fn ended(&mut self, launch: &Launch, end: &End, at: Duration, random: u64) -> Vec<Launch> {
-        self.held.retain(|(number, _)| *number != launch.number);
+        self.held.retain(|held| held.number != launch.number);
         self.spent = self.spent + end.cost;
         if !self.is_open() {
             return Vec::new();
         }
         let following = match end.failure {
-            // The first step is the plan: every step behind it, at once.
-            None if launch.step == 0 => self.call_all(1..self.route.steps.len(), at),
-            None => Ok(Vec::new()),
-            Some(failure) => self.failed(launch, failure, end, at, random).map(|launch| vec![launch]),
+            None => {
+                self.done[launch.step] = true;
+                // The first step is the plan: every step behind it, at once. Where one of those is served by a kept text, the
+                // others were waiting for that.
+                let goes_on = launch.step == 0 || launch.kept && self.later.is_none();
+                if goes_on { self.call_all(1..self.route.steps.len(), at) } else { Ok(Vec::new()) }
+            }
+            Some(Failure::NotKept) => match self.in_need[launch.step].clone() {
+                Some((stop, no_retry)) => self.give_up(launch.step, launch.offer, stop, no_retry, at),
+                None => self.halt(launch.step, Stop::NoTime, None, at),
+            },
+            // Its reservation took so long to be written that it does not fit any more.
+            Some(Failure::NotSent) => self.put_off(launch, at),
+            Some(failure) => self.failed(launch, failure, end, at, random),
         };
         following.unwrap_or_default()
+    }
+
+    /// What the request would have stopped with, where a kept text is looked for in its first call's place.
+    #[must_use]
+    pub fn in_need(&self) -> Option<&Stop> {
+        self.in_need.first().and_then(Option::as_ref).map(|(stop, _)| stop)
     }
 
     /// From now on nothing new is called.
@@ -248,6 +323,24 @@ impl<'a> Machine<'a> {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.held.is_empty()
+    }
+
+    /// When the first of the calls is due that are left to another driver. `None` where there are none.
+    #[must_use]
+    pub fn later(&self) -> Option<Duration> {
+        self.later.filter(|_| self.stop.is_none())
+    }
+
+    /// Where another driver would go on.
+    #[must_use]
+    pub fn legs(&self) -> &[Leg] {
+        &self.legs
+    }
+
+    /// How many calls were made again.
+    #[must_use]
+    pub fn retries(&self) -> u16 {
+        self.limits.retries - self.retries_left
     }
 
     /// Why the request has no answer, once it is known.
@@ -279,7 +372,7 @@ impl<'a> Machine<'a> {
         end: &End,
         at: Duration,
         random: u64,
-    ) -> Result<Launch, ()> {
+    ) -> Result<Vec<Launch>, ()> {
         let Launch { step, offer, .. } = *launch;
         let retry_after = end.retry_after;
         let other = self.other(launch, failure, end.budget_of, at);
@@ -299,6 +392,36 @@ impl<'a> Machine<'a> {
                 _ => Stop::NoTime,
             },
         };
+        self.give_up(step, offer, stop, no_retry, at)
+    }
+
+    /// No provider is left for a step: a text that is kept, then all of them again later, then the end.
+    fn give_up(
+        &mut self,
+        step: usize,
+        offer: usize,
+        stop: Stop,
+        no_retry: Option<&'static str>,
+        at: Duration,
+    ) -> Result<Vec<Launch>, ()> {
+        let last = stop.trigger().alternatives().last;
+        if self.limits.keeps && last.contains(&Last::Kept) && self.in_need[step].is_none() {
+            let look = self.decision(at, step, Action::UseKept, stop.reason());
+            self.in_need[step] = Some((stop, no_retry));
+            return Ok(self.hold(step, offer, at, Usd::ZERO, true, Decision { no_retry, ..look }));
+        }
+        if let (Stop::Exhausted { retry_after, .. }, Some(pause), true) =
+            (&stop, self.limits.pause, last.contains(&Last::Later))
+        {
+            let wait = pause.max(retry_after.unwrap_or_default());
+            let due = at.saturating_add(wait);
+            if self.fits(step, 0, due, self.limits.deadline) {
+                let hand_over = self.decision(at, step, Action::HandOver, stop.reason());
+                self.legs[step] = FIRST_LEG;
+                self.hand_over(step, 0, due, Decision { no_retry, wait, ..hand_over });
+                return Ok(Vec::new());
+            }
+        }
         self.halt(step, stop, no_retry, at)
     }
 
@@ -315,7 +438,7 @@ impl<'a> Machine<'a> {
         let refused = self.offer(step, offer);
         let mut after = offer;
         loop {
-            let (next, skipped) = self.choose(step, Some(after), self.committed(), self.rest(step), at)?;
+            let (next, skipped) = self.choose(step, after + 1, self.committed(), self.rest(step), at)?;
             let found = self.offer(step, next);
             let eases = found.bound_cost() < refused.bound_cost()
                 || budget_of.is_some_and(|provider| provider != found.candidate.provider);
@@ -337,18 +460,17 @@ impl<'a> Machine<'a> {
         other_is_left: bool,
         at: Duration,
         random: u64,
-    ) -> Result<Launch, Option<&'static str>> {
+    ) -> Result<Vec<Launch>, Option<&'static str>> {
         let Launch { step, offer, .. } = *launch;
         let leg = self.legs[step];
         let bound = self.offer(step, offer).bound_cost();
-        let used = usize::from(self.limits.retries - self.retries_left);
+        let used = usize::from(self.retries());
         let pause = jittered(BACKOFF[used.min(BACKOFF.len() - 1)], random);
         let wait = pause.max(retry_after.unwrap_or_default());
         let due = at.saturating_add(wait);
-        let at_once = matches!(failure, Failure::Timeout | Failure::RateLimited)
-            || leg.retried >= RETRIES_BEFORE_FALLBACK
-            || wait > pause;
-        let why_not = if !failure.is_retryable() {
+        let again = failure.alternatives().again;
+        let at_once = again == Again::Alone || leg.retried >= RETRIES_BEFORE_FALLBACK || wait > pause;
+        let why_not = if again == Again::Never {
             // A retry was not thinkable.
             return Err(None);
         } else if self.retries_left == 0 {
@@ -357,17 +479,15 @@ impl<'a> Machine<'a> {
             "tries_spent"
         } else if other_is_left && at_once {
             "another_provider_is_left"
-        } else if self.share(step, offer, due) < SHORTEST_CALL {
+        } else if !self.fits(step, offer, due, self.limits.deadline) {
             "no_time"
         } else if self.route.is_over_max_cost(self.committed() + bound + self.rest(step)) {
             "over_max_cost"
         } else {
             self.retries_left -= 1;
-            self.legs[step] = Leg { tries_left: leg.tries_left - 1, retried: leg.retried + 1 };
-            let launch = self.launch(step, offer, due);
+            self.legs[step] = Leg { offer, tries_left: leg.tries_left - 1, retried: leg.retried + 1 };
             let retry = self.decision(at, step, Action::Retry, failure.as_str());
-            self.note_call(&launch, Decision { wait, ..retry });
-            return Ok(launch);
+            return Ok(self.launch(step, offer, due, Decision { wait, ..retry }));
         };
         Err(Some(why_not))
     }
@@ -380,42 +500,60 @@ impl<'a> Machine<'a> {
         failure: Failure,
         no_retry: Option<&'static str>,
         at: Duration,
-    ) -> Launch {
-        let tries_left = match failure {
-            Failure::Timeout => TRIES_AFTER_TIMEOUT,
-            Failure::RateLimited => TRIES_AFTER_RATE_LIMIT,
-            _ => u16::MAX,
+    ) -> Vec<Launch> {
+        let tries_left = match failure.alternatives().other {
+            Other::Next { tries } => tries,
+            Other::Cheaper | Other::Nobody => u16::MAX,
         };
-        self.legs[step] = Leg { tries_left, retried: 0 };
+        self.legs[step] = Leg { offer, tries_left, retried: 0 };
         self.note_skipped(step, skipped, "over_max_cost", at);
-        let launch = self.launch(step, offer, at);
         let fallback = self.decision(at, step, Action::FallBack, failure.as_str());
-        self.note_call(&launch, Decision { no_retry, ..fallback });
-        launch
+        self.launch(step, offer, at, Decision { no_retry, ..fallback })
     }
 
-    fn call(&mut self, step: usize, offer: usize, skipped: Range<usize>, at: Duration) -> Launch {
-        self.note_skipped(step, skipped, "over_max_cost", at);
-        let launch = self.launch(step, offer, at);
-        let call = self.decision(at, step, Action::Call, self.offer(step, offer).reason);
-        self.note_call(&launch, call);
-        launch
+    /// A call that was reserved and is not made here any more.
+    fn put_off(&mut self, launch: &Launch, at: Duration) -> Result<Vec<Launch>, ()> {
+        let Launch { step, offer, .. } = *launch;
+        if !self.fits(step, offer, at, self.limits.deadline) {
+            return self.give_up(step, offer, Stop::NoTime, None, at);
+        }
+        self.hand_over(step, offer, at, self.decision(at, step, Action::HandOver, "no_time"));
+        Ok(Vec::new())
     }
 
-    /// All are chosen before one is launched: what cannot be ended is not begun.
+    /// The missing ones of some steps. All are chosen before one is launched: what cannot be ended is not begun.
     fn call_all(&mut self, steps: Range<usize>, at: Duration) -> Result<Vec<Launch>, ()> {
+        let under_way = |step: usize| self.held.iter().any(|held| held.step == step);
+        let missing: Vec<_> = steps.filter(|step| !self.done[*step] && !under_way(*step)).collect();
         let mut committed = self.committed();
-        let mut chosen = Vec::with_capacity(steps.len());
-        for step in steps {
-            match self.choose(step, None, committed, self.route.rest(step + 1), at) {
+        let mut chosen = Vec::with_capacity(missing.len());
+        for step in missing {
+            // What is chosen here is committed, and what is not chosen yet is kept for it.
+            let rest = self.missing_after(step);
+            match self.choose(step, self.legs[step].offer, committed, rest, at) {
                 Ok((offer, skipped)) => {
                     committed = committed + self.offer(step, offer).bound_cost();
                     chosen.push((step, offer, skipped));
                 }
-                Err(stop) => return self.halt(step, stop, None, at),
+                // What cannot be ended is not begun: the others wait for what becomes of this one.
+                Err(stop) => return self.give_up(step, self.legs[step].offer, stop, None, at),
             }
         }
-        Ok(chosen.into_iter().map(|(step, offer, skipped)| self.call(step, offer, skipped, at)).collect())
+        let mut launches = Vec::with_capacity(chosen.len());
+        for (step, offer, skipped) in chosen {
+            let first = self.legs[step] == FIRST_LEG;
+            self.legs[step].offer = offer;
+            self.note_skipped(step, skipped, "over_max_cost", at);
+            // What another driver left to this one is what it would have done.
+            let (action, reason) = match self.legs[step] {
+                Leg { retried: 1.., .. } => (Action::Retry, HANDED_OVER),
+                Leg { offer: 1.., .. } if !first => (Action::FallBack, HANDED_OVER),
+                _ => (Action::Call, self.offer(step, offer).reason),
+            };
+            let call = self.decision(at, step, action, reason);
+            launches.extend(self.launch(step, offer, at, call));
+        }
+        Ok(launches)
     }
 
     fn halt<T>(&mut self, step: usize, stop: Stop, no_retry: Option<&'static str>, at: Duration) -> Result<T, ()> {
@@ -425,43 +563,72 @@ impl<'a> Machine<'a> {
         Err(())
     }
 
-    /// The step's next offer that money and time allow, and those that it is preferred to because they cost too much.
+    /// The step's next offer from `from` on that money and time allow, and those that it is preferred to because they cost too much.
     fn choose(
         &self,
         step: usize,
-        after: Option<usize>,
+        from: usize,
         committed: Usd,
         rest: Usd,
         at: Duration,
     ) -> Result<(usize, Range<usize>), Stop> {
-        let offer = self.route.next_offer(step, after, committed, rest).map_err(|error| match error {
+        let offer = self.route.next_offer(step, from, committed, rest).map_err(|error| match error {
             RouteError::CostLimit { .. } => Stop::CostLimit(error),
             _ => Stop::Exhausted { last: Failure::NotConfigured, retry_after: None },
         })?;
-        if self.share(step, offer, at) < SHORTEST_CALL {
-            return Err(Stop::NoTime);
+        if self.fits(step, offer, at, self.limits.deadline) { Ok((offer, from..offer)) } else { Err(Stop::NoTime) }
+    }
+
+    /// Whether a call that is due then has ended by `end`.
+    fn fits(&self, step: usize, offer: usize, due: Duration, end: Duration) -> bool {
+        due.saturating_add(self.offer(step, offer).time).saturating_add(SLACK) <= end
+    }
+
+    /// The call as `decision` has it where it fits into this driver's time, or no call where it is another's.
+    fn launch(&mut self, step: usize, offer: usize, not_before: Duration, decision: Decision) -> Vec<Launch> {
+        let waits = not_before.saturating_sub(decision.at) > self.limits.longest_wait;
+        // Once one is left to another driver all are: what that one has to do is not held up by this one.
+        if self.later.is_some() || waits || !self.fits(step, offer, not_before, self.limits.horizon) {
+            self.hand_over(step, offer, not_before, Decision { action: Action::HandOver, ..decision });
+            return Vec::new();
         }
-        Ok((offer, after.map_or(0, |after| after + 1)..offer))
+        self.hold(step, offer, not_before, self.offer(step, offer).bound_cost(), false, decision)
     }
 
-    fn launch(&mut self, step: usize, offer: usize, not_before: Duration) -> Launch {
+    fn hold(
+        &mut self,
+        step: usize,
+        offer: usize,
+        not_before: Duration,
+        bound: Usd,
+        kept: bool,
+        decision: Decision,
+    ) -> Vec<Launch> {
         self.calls += 1;
-        self.held.push((self.calls, self.offer(step, offer).bound_cost()));
-        Launch { number: self.calls, step, offer, not_before }
+        let number = self.calls;
+        self.held.push(Held { number, step, bound });
+        self.note_call(Some(number), step, offer, decision);
+        vec![Launch { number, step, offer, not_before, kept }]
     }
 
-    fn share(&self, step: usize, offer: usize, at: Duration) -> Duration {
-        self.route.time_share(step, offer, self.limits.deadline.saturating_sub(at))
+    fn hand_over(&mut self, step: usize, offer: usize, due: Duration, decision: Decision) {
+        self.later = Some(self.later.map_or(due, |later| later.min(due)));
+        self.note_call(None, step, offer, decision);
     }
 
     /// What is spent, and what may still be spent by the calls under way.
     fn committed(&self) -> Usd {
-        self.spent + self.held.iter().map(|(_, bound)| *bound).sum()
+        self.spent + self.held.iter().map(|held| held.bound).sum()
     }
 
     /// What is kept for the steps that are not begun yet: behind any step but the first there is none.
     fn rest(&self, step: usize) -> Usd {
         if step == 0 { self.route.rest(1) } else { Usd::ZERO }
+    }
+
+    /// What the missing steps behind a step cost at the most, by their cheapest offers.
+    fn missing_after(&self, step: usize) -> Usd {
+        (step + 1..self.route.steps.len()).filter(|step| !self.done[*step]).map(|step| self.route.cheapest(step)).sum()
     }
 
     fn offer(&self, step: usize, offer: usize) -> &'a Offer {
@@ -476,9 +643,9 @@ impl<'a> Machine<'a> {
         Decision::new(at, &self.step(step).step.name, action, reason)
     }
 
-    fn note_call(&mut self, launch: &Launch, decision: Decision) {
-        let candidate = &self.offer(launch.step, launch.offer).candidate;
-        self.decisions.push(Decision { number: Some(launch.number), ..decision.about(candidate) });
+    fn note_call(&mut self, number: Option<u16>, step: usize, offer: usize, decision: Decision) {
+        let candidate = &self.offer(step, offer).candidate;
+        self.decisions.push(Decision { number, ..decision.about(candidate) });
     }
 
     fn note_skipped(&mut self, step: usize, offers: Range<usize>, reason: &'static str, at: Duration) {
@@ -506,7 +673,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::route::Roles;
+    use crate::route::{Role, Roles};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -518,7 +685,8 @@ mod tests {
         };
         let intent = WorkflowIntent::parse(body.to_string().as_bytes()).unwrap().intent;
         let now = "2026-11-21T00:00:00Z".parse().unwrap();
-        Route::find(&intent, &roles, |_| true, &Catalogue::built_in().unwrap(), now).ok()
+        let seconds = |_, role| Some(Duration::from_secs(if role == Role::Planner { 16 } else { 8 }));
+        Route::find(&intent, &roles, seconds, &Catalogue::built_in().unwrap(), now).ok()
     }
 
     fn plan() -> Value {
@@ -533,11 +701,15 @@ mod tests {
         End { failure: Some(failure), retry_after: None, cost: Usd::ZERO, budget_of: None }
     }
 
+    fn within(horizon: Duration) -> Limits {
+        Limits { horizon, deadline: horizon, longest_wait: horizon, retries: 3, pause: None, keeps: false }
+    }
+
     /// The course of a plan whose calls end one after the other, at once, as told: `action reason provider wait`.
-    fn course(body: &Value, deadline: Duration, ends: &[End]) -> Vec<String> {
+    fn course(body: &Value, limits: Limits, ends: &[End]) -> Vec<String> {
         let route = route(body).unwrap();
-        let mut machine = Machine::new(&route, Limits { deadline, retries: 3 });
-        let mut next = machine.begin(Duration::ZERO).ok();
+        let mut machine = Machine::new(&route, limits, &Past::default());
+        let mut next = machine.begin(Duration::ZERO).unwrap_or_default().pop();
         for end in ends {
             let Some(launch) = next.take() else { break };
             // 200 is the middle of the jitter: no more and no less.
@@ -558,7 +730,7 @@ mod tests {
     fn a_blip_is_retried_and_an_outage_is_left() {
         let ends = [failed(Failure::Server); 9];
         assert_eq!(
-            course(&plan(), MINUTE, &ends),
+            course(&plan(), within(MINUTE), &ends),
             [
                 "call first_of_role azure 0",
                 "retry server_error azure 1000",
@@ -571,10 +743,42 @@ mod tests {
     }
 
     #[test]
+    fn where_no_provider_is_left_a_kept_text_is_looked_for_and_then_everybody_is_asked_later() {
+        let ends = |kept| [failed(Failure::Server), failed(Failure::Misconfigured), kept, failed(Failure::Server)];
+        let keeps = Limits { keeps: true, retries: 0, ..within(MINUTE) };
+        let asked = [
+            "call first_of_role azure 0",
+            "fall_back server_error openai 0 retry_budget_spent",
+            "use_kept misconfigured openai 0",
+        ];
+        let served = End { failure: None, ..failed(Failure::Server) };
+        assert_eq!(course(&plan(), keeps, &ends(served)), asked);
+        // What is wrong for good is wrong later as well.
+        let waiting = Limits { pause: Some(MINUTE), deadline: MINUTE * 10, ..keeps };
+        for limits in [keeps, waiting] {
+            let end = course(&plan(), limits, &ends(failed(Failure::NotKept)));
+            assert_eq!(end, [&asked[..], &["stop misconfigured  0"]].concat());
+        }
+        let outage = |limits| {
+            course(&plan(), limits, &[failed(Failure::Timeout), failed(Failure::Server), failed(Failure::NotKept)])
+        };
+        assert_eq!(
+            outage(waiting)[2..],
+            [
+                "use_kept server_error openai 0 retry_budget_spent",
+                "hand_over server_error azure 60000 retry_budget_spent"
+            ]
+        );
+        // The deadline is the deadline.
+        let late = Limits { deadline: MINUTE + Duration::from_secs(16), ..waiting };
+        assert_eq!(outage(late)[3..], ["stop server_error  0 retry_budget_spent"]);
+    }
+
+    #[test]
     fn a_forced_provider_is_retried_as_often_as_the_contract_says() {
         let ends = [failed(Failure::Connect); 9];
         assert_eq!(
-            course(&forced("azure"), MINUTE, &ends),
+            course(&forced("azure"), within(MINUTE), &ends),
             [
                 "skip not_forced openai 0",
                 "call forced azure 0",
@@ -593,15 +797,15 @@ mod tests {
         let message = json!({"type": "message_generation", "platforms": ["x"], "data": {}});
         // A plan's second model is the cheaper one, a message's is the dearer.
         assert_eq!(
-            course(&plan(), MINUTE, &[over; 2]),
+            course(&plan(), within(MINUTE), &[over; 2]),
             ["call first_of_role azure 0", "fall_back over_budget openai 0", "stop over_budget  0"]
         );
         assert_eq!(
-            course(&message, MINUTE, &[over; 2]),
+            course(&message, within(MINUTE), &[over; 2]),
             ["call first_of_role openai 0", "skip over_budget azure 0", "stop over_budget  0"]
         );
         assert_eq!(
-            course(&message, MINUTE, &[own(Provider::OpenAi), own(Provider::Azure)]),
+            course(&message, within(MINUTE), &[own(Provider::OpenAi), own(Provider::Azure)]),
             ["call first_of_role openai 0", "fall_back over_budget azure 0", "stop over_budget  0"]
         );
     }
@@ -610,7 +814,7 @@ mod tests {
     fn the_fallback_scenarios_of_the_contract() {
         let timeout = [failed(Failure::Timeout); 9];
         assert_eq!(
-            course(&plan(), MINUTE, &timeout)[1..],
+            course(&plan(), within(MINUTE), &timeout)[1..],
             [
                 "fall_back timeout openai 0 another_provider_is_left",
                 "retry timeout openai 1000",
@@ -619,7 +823,7 @@ mod tests {
         );
         let limited = [failed(Failure::RateLimited); 9];
         assert_eq!(
-            course(&plan(), MINUTE, &limited)[1..],
+            course(&plan(), within(MINUTE), &limited)[1..],
             ["fall_back rate_limited openai 0 another_provider_is_left", "stop rate_limited  0 tries_spent"]
         );
     }
@@ -628,10 +832,59 @@ mod tests {
     fn a_rate_limit_is_waited_out_where_that_is_in_time() {
         let wait = |seconds| {
             let limited = End { retry_after: Some(Duration::from_secs(seconds)), ..failed(Failure::RateLimited) };
-            course(&forced("openai"), Duration::from_secs(28), &[limited; 2])[2..].to_vec()
+            let limits = Limits { deadline: MINUTE, ..within(Duration::from_secs(28)) };
+            course(&forced("openai"), limits, &[limited; 2])[2..].to_vec()
         };
-        assert_eq!(wait(20)[0], "retry rate_limited openai 20000");
-        assert_eq!(wait(28), ["stop rate_limited  0 no_time"]);
+        assert_eq!(wait(10)[0], "retry rate_limited openai 10000");
+        assert_eq!(wait(20), ["hand_over rate_limited openai 20000"]);
+        assert_eq!(wait(50), ["stop rate_limited  0 no_time"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_to_another_driver_who_goes_on_where_this_one_stopped() {
+        let route = route(&plan()).unwrap();
+        let limits = Limits { deadline: MINUTE, ..within(Duration::from_secs(20)) };
+        let mut machine = Machine::new(&route, limits, &Past::default());
+        let first = machine.begin(Duration::ZERO).unwrap().pop().unwrap();
+        let sixteen = Duration::from_secs(16);
+        assert_eq!(machine.cap(&first, Duration::ZERO), Some(sixteen));
+        assert!(machine.ended(&first, &failed(Failure::Timeout), sixteen, 200).is_empty());
+        assert_eq!((machine.later(), machine.is_over()), (Some(sixteen), true));
+        let past = Past { calls: 1, legs: machine.legs().to_vec(), ..Past::default() };
+        let mut another = Machine::new(&route, within(MINUTE), &past);
+        let second = another.begin(Duration::ZERO).unwrap().pop().unwrap();
+        assert_eq!((second.number, second.offer), (2, 1));
+        // The tries that a time-out leaves the other provider are those that were left.
+        let third = another.ended(&second, &failed(Failure::Timeout), sixteen, 200).pop().unwrap();
+        assert!(another.ended(&third, &failed(Failure::Timeout), sixteen * 2, 200).is_empty());
+        assert!(matches!(another.stop(), Some(Stop::Exhausted { .. })));
+    }
+
+    #[test]
+    fn what_has_its_text_is_not_made_again() {
+        let body = json!({"type": "campaign_execution", "platforms": ["a", "b", "c"], "data": {}});
+        let route = route(&body).unwrap();
+        let past = Past { calls: 3, done: vec![true, false, true], ..Past::default() };
+        let mut machine = Machine::new(&route, within(MINUTE), &past);
+        let missing: Vec<_> = machine.begin(Duration::ZERO).unwrap().iter().map(|launch| launch.step).collect();
+        assert_eq!(missing, [1, 3]);
+    }
+
+    #[test]
+    fn once_one_call_is_left_to_another_driver_all_are_but_a_refusal_still_ends_it() {
+        let body =
+            json!({"type": "campaign_execution", "platforms": ["a", "b"], "data": {}, "forceProvider": "openai"});
+        let route = route(&body).unwrap();
+        let limits = Limits { deadline: MINUTE * 10, longest_wait: Duration::from_secs(5), ..within(MINUTE) };
+        let past = Past { calls: 1, done: vec![true], ..Past::default() };
+        let mut machine = Machine::new(&route, limits, &past);
+        let launches = machine.begin(Duration::ZERO).unwrap();
+        let limited = End { retry_after: Some(MINUTE), ..failed(Failure::RateLimited) };
+        assert!(machine.ended(&launches[0], &limited, Duration::ZERO, 200).is_empty());
+        assert_eq!(machine.later(), Some(MINUTE));
+        let mut beside = machine;
+        assert!(beside.ended(&launches[1], &failed(Failure::Filtered), Duration::ZERO, 200).is_empty());
+        assert_eq!((beside.later(), beside.stop().is_some()), (None, true));
     }
 
     #[test]
@@ -641,10 +894,10 @@ mod tests {
             (Failure::Declined, "stop refusal  0"),
             (Failure::Rejected, "stop rejected  0"),
         ] {
-            assert_eq!(course(&plan(), MINUTE, &[failed(failure)])[1..], [last]);
+            assert_eq!(course(&plan(), within(MINUTE), &[failed(failure)])[1..], [last]);
         }
         for failure in [Failure::Misconfigured, Failure::InvalidAnswer, Failure::QuotaExhausted] {
-            let after = course(&plan(), MINUTE, &[failed(failure); 2]);
+            let after = course(&plan(), within(MINUTE), &[failed(failure); 2]);
             let name = failure.as_str();
             assert_eq!(after[1..], [format!("fall_back {name} openai 0"), format!("stop {name}  0")]);
         }
@@ -687,19 +940,48 @@ mod tests {
         Landed(Launch, End, u64),
     }
 
-    /// Drives a machine as the real driver does, in simulated time, and holds every promise of it.
-    fn simulate(route: &Route, max_cost: Option<Usd>, limits: Limits, scripts: &[Script]) -> Result<(), TestCaseError> {
-        let mut machine = Machine::new(route, limits);
-        let Ok(first) = machine.begin(Duration::ZERO) else { return Ok(()) };
+    /// What holds over all drivers of a request.
+    #[derive(Default)]
+    struct Course {
+        spent: Usd,
+        calls: u16,
+        retries: u16,
+        done: Vec<bool>,
+        legs: Vec<Leg>,
+        barred: BTreeSet<(usize, usize)>,
+    }
+
+    /// Drives a machine as the real driver does, in simulated time, and holds every promise of it. `now` begins where the driver
+    /// before ended. Gives when the next one is due.
+    fn simulate<'s>(
+        route: &Route,
+        max_cost: Option<Usd>,
+        limits: Limits,
+        scripts: &mut impl Iterator<Item = &'s Script>,
+        course: &mut Course,
+    ) -> Result<Option<Duration>, TestCaseError> {
+        let past = Past {
+            spent: course.spent,
+            calls: course.calls,
+            retries: course.retries,
+            done: course.done.clone(),
+            legs: course.legs.clone(),
+        };
+        let mut machine = Machine::new(route, limits, &past);
+        let first = machine.begin(Duration::ZERO).unwrap_or_default();
         let mut agenda: BTreeMap<(Duration, u16), Moment> = BTreeMap::new();
         let mut reserved: BTreeMap<u16, Usd> = BTreeMap::new();
-        let (mut spent, mut sent) = (Usd::ZERO, BTreeSet::new());
-        let (mut asked, mut barred, mut texts) = (BTreeMap::<_, u16>::new(), BTreeSet::new(), BTreeSet::new());
-        let mut scripts = scripts.iter().cycle();
-        let bound = |launch: &Launch| route.steps[launch.step].offers[launch.offer].bound_cost();
+        let (mut spent, mut sent) = (course.spent, BTreeSet::new());
+        let bound = |launch: &Launch| match launch.kept {
+            true => Usd::ZERO,
+            false => route.steps[launch.step].offers[launch.offer].bound_cost(),
+        };
 
-        reserved.insert(first.number, bound(&first));
-        agenda.insert((first.not_before, first.number), Moment::Due(first));
+        for launch in first {
+            prop_assert!(course.done.get(launch.step) != Some(&true), "a finished step is bought again");
+            reserved.insert(launch.number, bound(&launch));
+            agenda.insert((launch.not_before, launch.number), Moment::Due(launch));
+        }
         for turn in 0.. {
             prop_assert!(turn < 1_000, "it has no end");
             let Some(((now, _), moment)) = agenda.pop_first() else { break };
@@ -715,17 +997,27 @@ mod tests {
                         agenda.insert((now, launch.number), Moment::Landed(launch, end, script.random));
                         continue;
                     };
-                    // Never beyond the deadline.
-                    prop_assert!(cap >= SHORTEST_CALL && now + cap <= limits.deadline, "{now:?} + {cap:?}");
+                    if launch.kept {
+                        prop_assert!(limits.keeps);
+                        let failure = script.failure.map(|_| Failure::NotKept);
+                        let end = End { failure, retry_after: None, cost: Usd::ZERO, budget_of: None };
+                        agenda.insert((now, launch.number), Moment::Landed(launch, end, script.random));
+                        continue;
+                    }
+                    // Never beyond the driver's time or the deadline, and never cut short for them.
+                    let offer = &route.steps[launch.step].offers[launch.offer];
+                    prop_assert!(cap == offer.time && now + cap <= limits.horizon && now + cap <= limits.deadline);
                     let place = (launch.step, launch.offer);
-                    prop_assert!(!barred.contains(&place), "a call was made again that must not be");
-                    *asked.entry(place).or_default() += 1;
+                    // Later everybody is asked again.
+                    let barred = limits.pause.is_none() && course.barred.contains(&place);
+                    prop_assert!(!barred, "a call was made again that must not be");
                     let timed_out = script.takes > cap;
                     let failure = if timed_out { Some(Failure::Timeout) } else { script.failure };
+                    // What was not sent is not called again either, but handed over.
+                    let failure = failure.filter(|failure| *failure != Failure::NotSent);
                     if failure.is_some_and(|failure| !failure.is_retryable()) {
-                        barred.insert(place);
+                        course.barred.insert(place);
                     }
-                    let offer = &route.steps[launch.step].offers[launch.offer];
                     let output_tokens = offer.bound.output_tokens * u64::from(script.billed_percent) / 100;
                     let cost = offer.price.cost(TokenUsage { output_tokens, ..offer.bound });
                     let end = End { failure, retry_after: script.retry_after, cost, budget_of: None };
@@ -735,50 +1027,57 @@ mod tests {
                 Moment::Landed(launch, end, random) => {
                     reserved.remove(&launch.number);
                     spent = spent + end.cost;
-                    if end.failure.is_none() {
-                        texts.insert(launch.step);
-                    }
                     let written = now + scripts.next().unwrap().written_after;
                     let told = end.retry_after.unwrap_or_default();
                     for next in machine.ended(&launch, &end, now, random) {
                         prop_assert!(next.number > launch.number && next.not_before >= now);
                         // A wait that was told is never shortened.
-                        let again = (next.step, next.offer) == (launch.step, launch.offer);
+                        let again = !next.kept && (next.step, next.offer) == (launch.step, launch.offer);
                         prop_assert!(!again || next.not_before >= now + told);
+                        prop_assert!(next.not_before - now <= limits.longest_wait);
                         reserved.insert(next.number, bound(&next));
                         agenda.insert((written.max(next.not_before), next.number), Moment::Due(next));
                     }
                 }
             }
         }
-        // Always an end: every call has ended, and there is an answer or a reason why not.
+        // Always an end: every call has ended, and there is an answer, a reason why not, or somebody who goes on.
         prop_assert!(machine.is_over() && reserved.is_empty());
         prop_assert_eq!(machine.spent(), spent);
-        prop_assert_eq!(machine.stop().is_none(), texts.len() == route.steps.len());
+        let whole = machine.done.iter().all(|done| *done);
+        prop_assert_eq!(machine.stop().is_none() && machine.later().is_none(), whole);
         // Never beyond the retry budget.
-        let retries: u16 = asked.values().map(|times| times - 1).sum();
-        prop_assert!(retries <= limits.retries);
+        prop_assert!(machine.retries() <= limits.retries);
         // Every call was decided, and a stop is the last word about its request but one a step under way.
         let decided = machine.decisions().iter().filter(|decision| decision.number.is_some()).count();
         prop_assert_eq!(decided, sent.len());
         let stops = machine.decisions().iter().filter(|decision| decision.action == Action::Stop).count();
         prop_assert_eq!(stops, usize::from(machine.stop().is_some()));
-        Ok(())
+        let calls = machine.calls;
+        let (retries, done, legs) = (machine.retries(), machine.done.clone(), machine.legs.clone());
+        let later = machine.later();
+        let barred = std::mem::take(&mut course.barred);
+        *course = Course { spent, calls, retries, done, legs, barred };
+        Ok(later)
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Never beyond the deadline, never beyond the retry budget, no non-retryable call twice, the reservation extended
-        /// before every further call and inside `maxCost`, always an end.
+        /// Never beyond the deadline, never beyond the retry budget, no non-retryable call twice, no finished step twice, the
+        /// reservation extended before every further call and inside `maxCost`, always an end, over however many drivers.
         #[test]
         fn no_course_of_events_breaks_a_promise(
             kind in proptest::sample::select(vec!["content_planning", "message_generation", "campaign_execution"]),
             platforms in 1_usize..5,
             force in proptest::option::of(proptest::sample::select(vec!["azure", "openai"])),
             micros in proptest::option::of(1_000_u32..400_000),
-            deadline in 0_u64..60_000,
+            deadline in 0_u64..300_000,
+            horizon in 16_500_u64..90_000,
+            longest_wait in 0_u64..30_000,
             retries in 0_u16..5,
+            pause in proptest::option::of(10_000_u64..60_000),
+            keeps in any::<bool>(),
             scripts in proptest::collection::vec(script(), 1..40),
         ) {
             let platforms = &["a", "b", "c", "d"][..platforms];
@@ -791,7 +1090,17 @@ mod tests {
                 body["maxCost"] = json!(limit.to_json_number());
             }
             let Some(route) = route(&body) else { return Ok(()) };
-            simulate(&route, max_cost, Limits { deadline: Duration::from_millis(deadline), retries }, &scripts)?;
+            let [horizon, longest_wait] = [horizon, longest_wait].map(Duration::from_millis);
+            let pause = pause.map(Duration::from_millis);
+            let (mut left, mut course) = (Duration::from_millis(deadline), Course::default());
+            let mut scripts = scripts.iter().cycle();
+            for driver in 0.. {
+                prop_assert!(driver < 100, "it has no end");
+                let limits = Limits { horizon: horizon.min(left), deadline: left, longest_wait, retries, pause, keeps };
+                let Some(due) = simulate(&route, max_cost, limits, &mut scripts, &mut course)? else { break };
+                // Somebody takes it up when it is due.
+                left = left.saturating_sub(due);
+            }
         }
     }
 }

@@ -77,9 +77,15 @@ impl Providers {
     /// Whether a provider is configured.
     #[must_use]
     pub fn has(&self, provider: Provider) -> bool {
+        self.time(provider).is_some()
+    }
+
+    /// How long a call of a provider may take; `None` where it is not configured.
+    #[must_use]
+    pub fn time(&self, provider: Provider) -> Option<Duration> {
         match provider {
-            Provider::Azure => self.azure.is_some(),
-            Provider::OpenAi => self.openai.is_some(),
+            Provider::Azure => self.azure.as_ref().map(|azure| azure.timeout),
+            Provider::OpenAi => self.openai.as_ref().map(|openai| openai.timeout),
         }
     }
 

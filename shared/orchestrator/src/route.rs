@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use huntaze_costs::price::{Catalogue, Price, UnknownModel};
+use huntaze_domain::error::ErrorCode;
 use huntaze_domain::intent::{Preference, WorkflowIntent, WorkflowType};
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::answer::Failure;
+use crate::matrix::Trigger;
 use crate::prompt::{self, MAX_PLAN_BYTES};
 
 /// What a model is asked to be.
@@ -25,11 +28,34 @@ pub enum Role {
 impl Role {
     /// No answer has more output tokens. The prompts ask for 400 words, 900 characters and 250 words: about 550, 250 and
     /// 350 tokens in English, half as many again in other Latin scripts.
-    fn max_output_tokens(self) -> u64 {
+    pub(crate) fn max_output_tokens(self) -> u64 {
         match self {
             Self::Planner => 900,
             Self::ShortMessage => 400,
             Self::Validator => 600,
+        }
+    }
+}
+
+/// How long a call may take that somebody waits for. A provider's own time-out may be shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallTimes {
+    /// A plan's.
+    pub planner: Duration,
+    /// A message's.
+    pub short_message: Duration,
+    /// A judgement's.
+    pub validator: Duration,
+}
+
+impl CallTimes {
+    /// Of a role's calls.
+    #[must_use]
+    pub fn of(&self, role: Role) -> Duration {
+        match role {
+            Role::Planner => self.planner,
+            Role::ShortMessage => self.short_message,
+            Role::Validator => self.validator,
         }
     }
 }
@@ -187,6 +213,8 @@ pub struct Offer {
     pub price: Price,
     /// No more tokens than these.
     pub bound: TokenUsage,
+    /// Its call may take so long.
+    pub time: Duration,
     /// Why it has its place: `forced`, `preferred`, `first_of_role` or `next_of_role`.
     pub reason: &'static str,
 }
@@ -220,6 +248,16 @@ pub struct RoutedStep {
 }
 
 impl RouteError {
+    /// The contract's error type.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::CostLimit { .. } => Trigger::MaxCost.alternatives().code,
+            Self::NoProvider => Failure::NotConfigured.alternatives().code,
+            Self::UnknownModel(_) => Trigger::NoPrice.alternatives().code,
+        }
+    }
+
     /// The limit that was met: its name, its value and what would be needed, in dollars.
     #[must_use]
     pub fn limit(&self) -> Option<Value> {
@@ -258,14 +296,14 @@ pub enum RouteError {
 }
 
 impl Route {
-    /// Finds the way of a request. `available` says which providers are configured.
+    /// Finds the way of a request. `time` says how long a provider's call may take in a role; `None`: it is not configured.
     ///
     /// # Errors
     /// [`RouteError`]; nothing was called.
     pub fn find(
         intent: &WorkflowIntent,
         roles: &Roles,
-        available: impl Fn(Provider) -> bool,
+        time: impl Fn(Provider, Role) -> Option<Duration>,
         catalogue: &Catalogue,
         now: Timestamp,
     ) -> Result<Self, RouteError> {
@@ -273,8 +311,7 @@ impl Route {
         let routed = steps(intent).into_iter().map(|step| {
             let plan = if step.follows_plan { 16 + MAX_PLAN_BYTES as u64 } else { 0 };
             let input = prompt::bound(&prompt::chat(step.prompt, intent, &step.platforms, None)) + plan;
-            let (offers, passed_over) =
-                offers(intent, roles.of(step.role), &available, catalogue, now, input, step.role)?;
+            let (offers, passed_over) = offers(intent, roles.of(step.role), &time, catalogue, now, input, step.role)?;
             let name = || step.name.clone();
             skipped.extend(passed_over.into_iter().map(|(candidate, reason)| Skipped {
                 step: name(),
@@ -284,9 +321,7 @@ impl Route {
             Ok(RoutedStep { step, offers })
         });
         let steps = routed.collect::<Result<_, RouteError>>()?;
-        let route = Self { steps, skipped, max_cost: intent.max_cost };
-        route.next_offer(0, None, Usd::ZERO, route.rest(1))?;
-        Ok(route)
+        Ok(Self { steps, skipped, max_cost: intent.max_cost })
     }
 
     /// Whether so much may not be spent.
@@ -295,19 +330,12 @@ impl Route {
         self.max_cost.is_some_and(|limit| needed > limit)
     }
 
-    /// The step's next affordable offer after `after`, where `committed` is spent or held and `rest` is kept for what follows.
+    /// The step's first affordable offer from `from` on, where `committed` is spent or held and `rest` is kept for what follows.
     ///
     /// # Errors
     /// [`RouteError::CostLimit`] if offers are left and none is affordable, [`RouteError::NoProvider`] if none is left.
-    pub fn next_offer(
-        &self,
-        step: usize,
-        after: Option<usize>,
-        committed: Usd,
-        rest: Usd,
-    ) -> Result<usize, RouteError> {
+    pub fn next_offer(&self, step: usize, from: usize, committed: Usd, rest: Usd) -> Result<usize, RouteError> {
         let offers = self.steps.get(step).map_or(&[][..], |routed| &routed.offers[..]);
-        let from = after.map_or(0, |index| index + 1);
         let needed = |offer: &Offer| committed + offer.bound_cost() + rest;
         let mut left = offers.iter().enumerate().skip(from);
         let affordable = left.find(|(_, offer)| !self.is_over_max_cost(needed(offer)));
@@ -322,29 +350,24 @@ impl Route {
     /// What the steps from `step` on cost at the most, by their cheapest offers.
     #[must_use]
     pub fn rest(&self, step: usize) -> Usd {
-        self.steps.iter().skip(step).filter_map(cheapest).sum()
+        (step..self.steps.len()).map(|step| self.cheapest(step)).sum()
     }
 
-    /// The share of the time left that the call of `offer` may take. What can still follow it, its own fallbacks and the
-    /// steps behind the first (which run side by side), keeps a share by the length of its output, at two thirds of its
-    /// weight: it is needed less often.
+    /// What a step costs at the most, by its cheapest offer.
     #[must_use]
-    pub fn time_share(&self, step: usize, offer: usize, remaining: Duration) -> Duration {
-        // Time to the first token weighs about as much as 300 tokens.
-        let weight = |routed: &RoutedStep| 300 + routed.step.role.max_output_tokens();
-        let Some(current) = self.steps.get(step) else { return remaining };
-        let own = weight(current);
-        let fallbacks = (current.offers.len() as u64).saturating_sub(offer as u64 + 1);
-        let behind = if step == 0 { 1 } else { self.steps.len() };
-        let rest = self.steps.iter().skip(behind).map(weight).max().unwrap_or(0);
-        let whole = 3 * own + 2 * (own * fallbacks + rest);
-        let share = u128::from(3 * own) * remaining.as_millis() / u128::from(whole);
-        Duration::from_millis(u64::try_from(share).unwrap_or(u64::MAX)).min(remaining)
+    pub fn cheapest(&self, step: usize) -> Usd {
+        let offers = self.steps.get(step).map_or(&[][..], |routed| &routed.offers[..]);
+        offers.iter().map(Offer::bound_cost).min().unwrap_or_default()
     }
-}
 
-fn cheapest(routed: &RoutedStep) -> Option<Usd> {
-    routed.offers.iter().map(Offer::bound_cost).min()
+    /// How long it takes at the most where every call gives a text at once: the first step, and behind it all others side by
+    /// side.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        let first = |routed: &RoutedStep| routed.offers.first().map(|offer| offer.time);
+        let plan = self.steps.first().and_then(first).unwrap_or_default();
+        plan + self.steps.iter().skip(1).filter_map(first).max().unwrap_or_default()
+    }
 }
 
 /// Who serves a step, in the order in which they are tried, and who was passed over and why.
@@ -353,7 +376,7 @@ type Offered = (Vec<Offer>, Vec<(Candidate, &'static str)>);
 fn offers(
     intent: &WorkflowIntent,
     candidates: &[Candidate],
-    available: &impl Fn(Provider) -> bool,
+    time: &impl Fn(Provider, Role) -> Option<Duration>,
     catalogue: &Catalogue,
     now: Timestamp,
     input: u64,
@@ -375,10 +398,10 @@ fn offers(
             skip("not_forced");
             continue;
         }
-        if !available(candidate.provider) {
+        let Some(time) = time(candidate.provider, role) else {
             skip("not_configured");
             continue;
-        }
+        };
         match catalogue.price(candidate.provider, &candidate.model, now) {
             Ok(price) => offers.push(Offer {
                 candidate: candidate.clone(),
@@ -389,6 +412,7 @@ fn offers(
                     cached_input_tokens: 0,
                     output_tokens: role.max_output_tokens().min(price.max_output_tokens),
                 },
+                time,
                 reason: match place {
                     _ if intent.force_provider.is_some() => "forced",
                     _ if is_preferred(candidate) => "preferred",
@@ -411,8 +435,6 @@ fn offers(
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn roles() -> Roles {
@@ -426,7 +448,9 @@ mod tests {
     fn find_with(body: &Value, available: impl Fn(Provider) -> bool) -> Result<Route, RouteError> {
         let intent = WorkflowIntent::parse(body.to_string().as_bytes()).unwrap().intent;
         let now = "2026-11-21T00:00:00Z".parse().unwrap();
-        Route::find(&intent, &roles(), available, &Catalogue::built_in().unwrap(), now)
+        let seconds = |role| Duration::from_secs(if role == Role::Planner { 16 } else { 8 });
+        let time = |provider, role| available(provider).then(|| seconds(role));
+        Route::find(&intent, &roles(), time, &Catalogue::built_in().unwrap(), now)
     }
 
     fn find(body: &Value) -> Result<Route, RouteError> {
@@ -471,9 +495,10 @@ mod tests {
         let [azure, openai] = [0, 1].map(|offer| route.steps[0].offers[offer].bound_cost());
         assert!(openai < azure);
         body["maxCost"] = json!(openai.to_json_number());
-        assert_eq!(find(&body).unwrap().next_offer(0, None, Usd::ZERO, Usd::ZERO), Ok(1));
+        assert_eq!(find(&body).unwrap().next_offer(0, 0, Usd::ZERO, Usd::ZERO), Ok(1));
         body["maxCost"] = json!(0.000001);
-        assert!(matches!(find(&body), Err(RouteError::CostLimit { .. })));
+        let refused = find(&body).unwrap().next_offer(0, 0, Usd::ZERO, Usd::ZERO);
+        assert!(matches!(refused, Err(RouteError::CostLimit { .. })));
     }
 
     #[test]
@@ -487,20 +512,11 @@ mod tests {
         assert_eq!((candidate.deployment.as_str(), candidate.model.as_str()), ("my-plan", "gpt-4o"));
     }
 
-    proptest! {
-        /// Where every call uses its whole share and fails but the last of its step, each still gets a twentieth of the time.
-        #[test]
-        fn every_call_that_may_follow_gets_a_share_of_the_time(platforms in 1_usize..6, total in 1_000_u64..100_000) {
-            let names = ["a", "b", "c", "d", "e", "f"];
-            let route = find(&request("campaign_execution", &names[..platforms])).unwrap();
-            let mut left = Duration::from_millis(total);
-            for step in 0..route.steps.len().min(2) {
-                for offer in 0..route.steps[step].offers.len() {
-                    let share = route.time_share(step, offer, left);
-                    prop_assert!(share <= left && share >= Duration::from_millis(total / 20), "{step} {offer} {share:?}");
-                    left -= share;
-                }
-            }
-        }
+    #[test]
+    fn messages_are_made_side_by_side_behind_the_plan() {
+        let time = |kind, platforms: &[&str]| find(&request(kind, platforms)).unwrap().time().as_secs();
+        assert_eq!(time("content_planning", &["a", "b"]), 16);
+        assert_eq!(time("message_generation", &["a"]), 8);
+        assert_eq!(time("campaign_execution", &["a", "b", "c"]), 24);
     }
 }

@@ -1,13 +1,14 @@
-//! One request: accepted once, driven to its end, or answered from what is stored under its Idempotency-Key.
+//! One request: accepted once, driven to its end, or answered from what is stored under its Idempotency-Key. What does not fit into
+//! the time that somebody waits is queued, and taken up by whoever claims it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntaze_breaker::Breaker;
 use huntaze_costs::budget::Refusal;
-use huntaze_costs::ledger::LedgerEntry;
 use huntaze_costs::price::Catalogue;
-use huntaze_domain::ids::{AccountId, IdempotencyKey, RecipientId, UserId, WorkflowId};
-use huntaze_domain::intent::{MessageType, ParsedRequest};
+use huntaze_domain::ids::{IdempotencyKey, RecipientId, UserId, WorkflowId};
+use huntaze_domain::intent::{MessageType, ParsedRequest, WorkflowType};
 use huntaze_domain::trace::Trace;
 use huntaze_messaging::account::overrides;
 use huntaze_messaging::limiter::{Limiter, Subject};
@@ -18,15 +19,24 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use crate::drive::{Flight, Run};
+use crate::aftermath::Left;
+use crate::cache::Cache;
+use crate::claimed::Claimed;
+use crate::drive::{Course, Flight, Run};
 use crate::machine::Stop;
 use crate::provider::Providers;
-use crate::route::{Roles, Route, RouteError};
-use crate::store::{self, AccountFault, Begun, ExistingWorkflow, NewWorkflow, SendingAccount, StoreError};
-use crate::workflow::{State, WorkflowError, WorkflowStatus};
+use crate::route::{CallTimes, Roles, Route, RouteError};
+use crate::store::{
+    self, AccountFault, Begun, ExistingWorkflow, Found, NewWorkflow, Queued, Refusals, SendingAccount, StoreError,
+};
+use crate::workflow::{Checkpoint, Reuse, State, WorkflowError, WorkflowStatus};
 
 /// A request that is refused waits no longer for what it had begun to be taken back.
 const WITHDRAWAL_PATIENCE: Duration = Duration::from_secs(2);
+/// Where nobody waits, a longer wait for a provider is the queue's: one that is longer than our own longest, spread by a fifth.
+const LONGEST_WAIT: Duration = Duration::from_secs(6);
+/// When it is worth to look again for what a person decides.
+const REVIEW: Duration = Duration::from_secs(60);
 
 /// A request that was parsed, authenticated and authorised.
 #[derive(Debug, Clone)]
@@ -49,6 +59,28 @@ pub struct Request {
     pub accepted_at: Instant,
     /// When the last call must have ended: there is still its settlement to be written.
     pub deadline: Instant,
+    /// A longer wait for a provider is not sat out.
+    pub longest_wait: Duration,
+    /// Its client does not want to wait for the answer.
+    pub later: bool,
+    /// Which texts that were made before its client takes.
+    pub reuse: Reuse,
+}
+
+/// What a workflow came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Given {
+    /// `{"data", "metrics"}` of the contract.
+    Result(Value),
+    /// What it failed of.
+    Error(WorkflowError),
+    /// It goes on, and nobody has to wait.
+    Later {
+        /// Where it stands.
+        status: WorkflowStatus,
+        /// When it is due.
+        due: Duration,
+    },
 }
 
 /// How a request was answered.
@@ -56,8 +88,8 @@ pub struct Request {
 pub struct Answer {
     /// The workflow.
     pub workflow_id: WorkflowId,
-    /// `{"data", "metrics"}` of the contract, or what it failed of.
-    pub result: Result<Value, WorkflowError>,
+    /// What it came to.
+    pub given: Given,
     /// It had been answered before, under the same Idempotency-Key.
     pub replayed: bool,
 }
@@ -96,19 +128,15 @@ pub enum RunError {
 pub struct Outcome {
     /// The answer.
     pub answer: Result<Answer, RunError>,
-    /// Every attempt that was settled: to be counted, and to be projected into the ledger.
-    pub entries: Vec<LedgerEntry>,
     /// How often another provider was asked.
     pub fallbacks: u64,
-    /// The budget that refused a call, also where another way was found.
-    pub refusal: Option<Refusal>,
-    /// The account that has a message to send now, and when its hint has to be on the queue.
-    pub wake: Option<(AccountId, Duration)>,
+    /// What is left to be done.
+    pub left: Left,
 }
 
 impl From<Result<Answer, RunError>> for Outcome {
     fn from(answer: Result<Answer, RunError>) -> Self {
-        Self { answer, entries: Vec::new(), fallbacks: 0, refusal: None, wake: None }
+        Self { answer, fallbacks: 0, left: Left::default() }
     }
 }
 
@@ -126,49 +154,99 @@ pub struct Orchestrator {
     pub lease: Duration,
     /// How many calls of one request may be made again.
     pub retries: u16,
+    /// How long a call may take that somebody waits for.
+    pub times: CallTimes,
+    /// How long a workflow may take from its acceptance to its end.
+    pub patience: Duration,
+    /// Where nobody waits and no provider is left, all of them are asked again after so long.
+    pub pause: Duration,
+    /// The types of work that a person decides about where no provider is left.
+    pub reviewed: Vec<WorkflowType>,
     /// How messages are taken on.
     pub sending: Rules,
+    /// Who may be called; `None` where nobody is called.
+    pub breaker: Option<Breaker>,
+    /// Texts that were made before; `None` where none are kept.
+    pub cache: Option<Cache>,
     /// How many an account may send; `None` where there is no telling.
     pub limiter: Option<Limiter>,
 }
 
 impl Orchestrator {
+    /// Opens the connection of breaker and cache, and loads their scripts, ahead of their first use.
+    pub async fn warm_up(&self) {
+        let breaker = async {
+            if let Some(breaker) = &self.breaker {
+                breaker.warm_up().await;
+            }
+        };
+        let cache = async {
+            if let Some(cache) = &self.cache {
+                cache.warm_up().await;
+            }
+        };
+        tokio::join!(breaker, cache);
+    }
+
     /// Answers a request, with the calls that it needs or from what is stored under its Idempotency-Key.
     ///
     /// `admitted` says whether who asks may ask now. It is waited for beside the first statement, which is taken back where
     /// it says no: a refused request keeps nothing and owes nothing.
     pub async fn handle(&self, request: Request, admitted: impl Future<Output = bool>) -> Outcome {
-        let intent = &request.parsed.intent;
-        let available = |provider| self.providers.has(provider);
-        let route = match Route::find(intent, &self.roles, available, &self.catalogue, request.now) {
+        let route = match self.route(&request.parsed, Some(&self.times), request.now) {
             Ok(route) => route,
-            Err(no_way) => return self.without_way(&request, no_way, admitted).await.into(),
+            Err(no_way) => return self.without_way(&request, no_way.into(), admitted).await.into(),
         };
+        // No call is cut to answer a gateway: what may not end in time is not begun here.
+        if request.later || Instant::now() + route.time() > request.deadline {
+            return self.queue(&request, admitted).await;
+        }
         let mut run = Run::new(self, &request, &route);
         let mut first = match run.begin() {
             Ok(first) => first,
-            Err(stop) => return Err(stop.into()).into(),
+            // It was a matter of milliseconds.
+            Err(Stop::NoTime) => return self.queue(&request, admitted).await,
+            Err(stop) if run.is_reviewed(&stop) => return self.queue(&request, admitted).await,
+            Err(stop) => return self.without_way(&request, stop.into(), admitted).await.into(),
         };
+        if let Some(error) = self.in_vain(&run, &first).await {
+            return self.without_way(&request, error, admitted).await.into();
+        }
         let workflow = beginning(&request, &first);
         let begin = store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease);
-        let (mut begun, admitted) = tokio::join!(begin, admitted);
+        let gate = run.gate(&first);
+        let asking = async { if first.is_kept() { None } else { Some(gate.ask().await) } };
+        let (mut begun, admitted, asked) = tokio::join!(begin, admitted, asking);
+        if matches!(begun, Ok(Begun::New(_))) && admitted {
+            first.asked = asked;
+        } else if let Some(asked) = asked {
+            gate.give_back(asked).await;
+        }
         let refused = loop {
             match (begun, admitted) {
                 (Ok(Begun::New(account)), true) => {
                     run.sender = account.as_ref().map(|account| account.id.clone());
                     // What the limits leave is asked beside the calls: nobody waits for it.
-                    let (result, room) = tokio::join!(run.drive(first), self.room(&request, account.as_ref()));
-                    let result = result.map(|result| result.map(|result| with_room(result, room)));
-                    let fallbacks = run.state.fallback_history.len() as u64;
-                    let answer = result.map(|result| Answer { workflow_id: run.id, result, replayed: false });
-                    let wake = run.sender.zip(run.wake);
-                    return Outcome { answer, fallbacks, entries: run.entries, refusal: run.refusal, wake };
+                    let driving = run.drive(vec![first], Refusals::new());
+                    let (course, room) = tokio::join!(driving, self.room(&request, account.as_ref()));
+                    return ended(run, course, &request, |result| with_room(result, room));
                 }
                 // Nothing is kept of a beginning that a budget refused: a cheaper one is tried, as long as there is one.
                 (Ok(Begun::Refused(refusal)), true) => {
-                    first = match run.refused(first, refusal) {
+                    let next = match run.refused(first, refusal) {
+                        Ok(next) => self.in_vain(&run, &next).await.map_or(Ok(next), Err),
+                        Err(error) => Err(error),
+                    };
+                    first = match next {
                         Ok(next) => next,
-                        Err(error) => return Outcome { refusal: run.refusal, ..Err(error).into() },
+                        Err(error) => {
+                            let outcome = match run.stop().is_some_and(|stop| run.is_reviewed(stop)) {
+                                true => self.queue(&request, async { true }).await,
+                                false => Err(error).into(),
+                            };
+                            let left = Left { refusal: run.refusal, ..outcome.left };
+                            return Outcome { left, ..outcome };
+                        }
                     };
                     let workflow = beginning(&request, &first);
                     begun = store::begin(&self.database, &workflow, &run.state, &first.attempt, self.lease).await;
@@ -184,6 +262,110 @@ impl Orchestrator {
         };
         self.withdraw(&beginning(&request, &first), &run.state).await;
         Err(refused).into()
+    }
+
+    /// The way of a request. `waited`: how long its calls may take, where somebody waits for them.
+    fn route(&self, parsed: &ParsedRequest, waited: Option<&CallTimes>, now: Timestamp) -> Result<Route, RouteError> {
+        let time = |provider, role| {
+            let whole = self.providers.time(provider)?;
+            Some(waited.map_or(whole, |times| times.of(role).min(whole)))
+        };
+        Route::find(&parsed.intent, &self.roles, time, &self.catalogue, now)
+    }
+
+    /// Where the texts of a request are kept. What is sent to a fan is made for him each time: nobody is told the same twice.
+    pub(crate) fn cache_of(&self, request: &Request) -> Option<&Cache> {
+        let may = request.reuse != Reuse::Never && !request.parsed.intent.send_to_only_fans;
+        self.cache.as_ref().filter(|_| may)
+    }
+
+    /// Whether texts of such a request are kept.
+    pub(crate) fn keeps(&self, request: &Request) -> bool {
+        let kept = |cache: &Cache| cache.times(request.parsed.intent.workflow_type).kept;
+        self.cache_of(request).is_some_and(|cache| !kept(cache).is_zero())
+    }
+
+    /// Why a request is not worth a beginning: no provider is left for its first call, no text is kept, and no person is asked.
+    async fn in_vain(&self, run: &Run<'_>, first: &Flight) -> Option<RunError> {
+        let stop = run.in_need().filter(|_| first.is_kept())?;
+        let kept = match self.cache_of(run.request()) {
+            Some(cache) => cache.look(&run.gate(first).key).await,
+            None => None,
+        };
+        (kept.is_none() && !run.is_reviewed(stop)).then(|| run.refusal_of(stop))
+    }
+
+    /// Takes a request on for the queue.
+    async fn queue(&self, request: &Request, admitted: impl Future<Output = bool>) -> Outcome {
+        if !admitted.await {
+            return Err(RunError::NotAdmitted).into();
+        }
+        let id = WorkflowId::generate();
+        let workflow = accepted(request, &id, request.now);
+        let checkpoint = Some(Checkpoint { reuse: request.reuse, ..Checkpoint::default() });
+        match store::queue(&self.database, &workflow, &State { checkpoint, ..State::default() }).await {
+            Ok(Queued::New) => {
+                let given = Given::Later { status: WorkflowStatus::Queued, due: Duration::ZERO };
+                let handed_over = Some((id.clone(), request.owner.clone(), Duration::ZERO));
+                let left = Left { handed_over, ..Left::default() };
+                Outcome { left, ..Ok(Answer { workflow_id: id, given, replayed: false }).into() }
+            }
+            Ok(Queued::Existing(existing)) => replay(existing, &request.parsed).into(),
+            Ok(Queued::NoAccount(fault)) => Err(RunError::Account(fault)).into(),
+            // Where it is there all the same, it is done: the client may ask for it by its key.
+            Err(error) => Err(error.into()).into(),
+        }
+    }
+
+    /// Claims a workflow that is due, for a lease: its calls end by `deadline`, which must be sooner.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn claim(&self, id: &WorkflowId) -> Result<Found, StoreError> {
+        store::claim(&self.database, id, self.lease).await
+    }
+
+    /// Goes on with a workflow that was claimed, until it has ended or the rest is for later. Its calls end by `deadline`.
+    pub async fn take_up(&self, claimed: &Claimed, now: Timestamp, deadline: Instant) -> Outcome {
+        let accepted_at = Instant::now();
+        let request = Request {
+            parsed: claimed.parsed.clone(),
+            owner: claimed.owner.clone(),
+            requested_by: claimed.requested_by.clone(),
+            idempotency_key: None,
+            request_id: claimed.request_id.clone(),
+            trace: Trace::new(&claimed.trace_id, false)
+                .unwrap_or_else(|| Trace::begin(now.as_nanosecond().unsigned_abs())),
+            now,
+            accepted_at,
+            deadline,
+            longest_wait: LONGEST_WAIT,
+            later: true,
+            reuse: claimed.checkpoint.reuse,
+        };
+        let route = match self.route(&claimed.parsed, None, now) {
+            Ok(route) => route,
+            Err(no_way) => return self.end(claimed, &no_way).await,
+        };
+        let mut run = Run::resume(self, &request, &route, claimed);
+        let first = run.take_up();
+        let attempts: Vec<_> = first.iter().map(|flight| &flight.attempt).collect();
+        let taken = store::take_up(&self.database, claimed, &run.snapshot(), &attempts, self.lease).await;
+        let course = match taken {
+            Ok(refusals) => run.drive(first, refusals).await,
+            Err(error) => Err(error.into()),
+        };
+        ended(run, course, &request, |result| result)
+    }
+
+    /// Ends a workflow that was accepted and has no way any more.
+    async fn end(&self, claimed: &Claimed, no_way: &RouteError) -> Outcome {
+        let error = WorkflowError { limit: no_way.limit(), ..WorkflowError::new(no_way.code(), no_way.to_string()) };
+        let state = State { status: WorkflowStatus::Failed, error: Some(error.clone()), ..claimed.state.clone() };
+        let ended = store::take_up(&self.database, claimed, &state, &[], self.lease).await;
+        let answer =
+            ended.map(|_| Answer { workflow_id: claimed.id.clone(), given: Given::Error(error), replayed: false });
+        answer.map_err(RunError::from).into()
     }
 
     /// What the limits leave of the account that the text is sent by.
@@ -214,15 +396,15 @@ impl Orchestrator {
     async fn without_way(
         &self,
         request: &Request,
-        no_way: RouteError,
+        no_way: RunError,
         admitted: impl Future<Output = bool>,
     ) -> Result<Answer, RunError> {
         if !admitted.await {
             return Err(RunError::NotAdmitted);
         }
-        let Some(key) = &request.idempotency_key else { return Err(no_way.into()) };
+        let Some(key) = &request.idempotency_key else { return Err(no_way) };
         let existing = store::existing(&self.database, None, &request.owner, Some(key)).await?;
-        existing.map_or(Err(no_way.into()), |existing| replay(existing, &request.parsed))
+        existing.map_or(Err(no_way), |existing| replay(existing, &request.parsed))
     }
 }
 
@@ -234,10 +416,37 @@ fn with_room(mut result: Value, room: Option<Value>) -> Value {
     result
 }
 
+/// What a driver's part of a workflow comes to, with all that was done for it.
+fn ended(
+    run: Run<'_>,
+    course: Result<Course, RunError>,
+    request: &Request,
+    shown: impl FnOnce(Value) -> Value,
+) -> Outcome {
+    let fallbacks = run.fallbacks();
+    let Run { id, entries, changes, refusal, sender, wake, .. } = run;
+    let given = course.map(|course| match course {
+        Course::Completed(result) => Given::Result(shown(result)),
+        Course::Failed(error) => Given::Error(error),
+        Course::Later(due) => Given::Later { status: WorkflowStatus::Queued, due },
+        Course::Review => Given::Later { status: WorkflowStatus::ManualReview, due: REVIEW },
+    });
+    let handed_over = match &given {
+        Ok(Given::Later { status: WorkflowStatus::Queued, due }) => Some((id.clone(), request.owner.clone(), *due)),
+        _ => None,
+    };
+    let answer = given.map(|given| Answer { workflow_id: id, given, replayed: false });
+    Outcome { answer, fallbacks, left: Left { entries, changes, refusal, wake: sender.zip(wake), handed_over } }
+}
+
 /// A request as a workflow that begins with a call.
 fn beginning<'a>(request: &'a Request, first: &'a Flight) -> NewWorkflow<'a> {
+    accepted(request, &first.attempt.workflow_id, first.attempt.started_at)
+}
+
+fn accepted<'a>(request: &'a Request, id: &'a WorkflowId, started_at: Timestamp) -> NewWorkflow<'a> {
     NewWorkflow {
-        id: &first.attempt.workflow_id,
+        id,
         user_id: &request.owner,
         requested_by: &request.requested_by,
         idempotency_key: request.idempotency_key.as_ref(),
@@ -245,7 +454,7 @@ fn beginning<'a>(request: &'a Request, first: &'a Flight) -> NewWorkflow<'a> {
         intent: &request.parsed.intent,
         request_id: &request.request_id,
         trace_id: request.trace.id(),
-        started_at: first.attempt.started_at,
+        started_at,
     }
 }
 
@@ -263,11 +472,15 @@ fn replay(existing: ExistingWorkflow, parsed: &ParsedRequest) -> Result<Answer, 
     if existing.body_hash != parsed.body_hash {
         return Err(RunError::Mismatch);
     }
-    let result = match (existing.status, existing.result, existing.error) {
-        (WorkflowStatus::Completed, Some(result), _) => Ok(result),
-        (WorkflowStatus::Failed, _, Some(error)) => Err(error),
+    let given = match (existing.status, existing.result, existing.error) {
+        (WorkflowStatus::Completed, Some(result), _) => Given::Result(result),
+        (WorkflowStatus::Failed | WorkflowStatus::Cancelled, _, Some(error)) => Given::Error(error),
+        (status @ WorkflowStatus::ManualReview, ..) => Given::Later { status, due: REVIEW },
+        (status @ (WorkflowStatus::Queued | WorkflowStatus::Running), ..) if existing.handed_over => {
+            Given::Later { status, due: Duration::ZERO }
+        }
         // Also one that has failed already and still waits for the calls beside the one that did.
         _ => return Err(RunError::InFlight(existing.id)),
     };
-    Ok(Answer { workflow_id: existing.id, result, replayed: true })
+    Ok(Answer { workflow_id: existing.id, given, replayed: true })
 }

@@ -33,14 +33,13 @@ pub(crate) struct CallsSummary {
 
 /// Sums up all that a workflow's calls cost, those without a text included: an unknown end is booked at its bound.
 pub(crate) fn booked_summary(booked: &[Booked]) -> CallsSummary {
-    let answers =
-        || booked.iter().filter(|call| call.settlement.outcome == Outcome::Succeeded).map(|call| &call.attempt);
-    let providers: BTreeSet<_> = answers().map(|attempt| attempt.provider).collect();
+    let answers = || booked.iter().filter(|call| call.settlement.outcome == Outcome::Succeeded);
+    let providers: BTreeSet<_> = answers().map(|call| call.provider).collect();
     let provider = match providers.iter().collect::<Vec<_>>()[..] {
         [one] => one.as_str(),
         _ => "hybrid",
     };
-    let models: BTreeSet<_> = answers().map(|attempt| (attempt.provider, attempt.model.as_str())).collect();
+    let models: BTreeSet<_> = answers().map(|call| (call.provider, call.model.as_str())).collect();
     let models: Vec<_> = models.into_iter().map(|(_, model)| model).collect();
     let usage = booked.iter().map(|call| call.settlement.usage);
     let total: Usd = booked.iter().map(|call| call.settlement.cost).sum();
@@ -53,11 +52,11 @@ pub(crate) fn booked_summary(booked: &[Booked]) -> CallsSummary {
         "model": models.join("+"),
         "estimated": booked.iter().any(|call| call.settlement.estimated),
         "calls": booked.iter().map(|call| json!({
-            "step": call.attempt.step, "provider": call.attempt.provider, "model": call.attempt.model,
+            "step": call.step, "provider": call.provider, "model": call.model,
             "outcome": call.settlement.outcome.as_str(),
             "inputTokens": call.settlement.usage.input_tokens, "cachedInputTokens": call.settlement.usage.cached_input_tokens,
             "outputTokens": call.settlement.usage.output_tokens, "cost": call.settlement.cost.to_json_number(),
-            "priceVersion": call.attempt.price.version, "estimated": call.settlement.estimated,
+            "priceVersion": call.price_version, "estimated": call.settlement.estimated,
         })).collect::<Vec<_>>(),
     });
     CallsSummary { provider, tokens: usage.map(TokenUsage::total).sum(), detailed_costs }
@@ -120,6 +119,7 @@ struct AttemptFigures {
     output_tokens: Option<u64>,
     cost: Option<String>,
     failure: Option<String>,
+    cached: bool,
 }
 
 impl WorkflowView {
@@ -160,7 +160,7 @@ impl WorkflowView {
             metrics: json!({
                 "tokensUsed": tokens,
                 // What was reserved and not made is no request.
-                "requestsCount": figures.iter().filter(|f| !is_uncalled(f.failure.as_deref())).count(),
+                "requestsCount": figures.iter().filter(|f| !f.cached && !is_uncalled(f.failure.as_deref())).count(),
                 "retryAttempts": row.get::<_, i32>("retries"),
                 "fallbacksUsed": fallback_history.as_array().map_or(0, Vec::len),
             }),
@@ -179,7 +179,8 @@ impl WorkflowView {
 fn as_on_the_wire(attempts: &mut Value) {
     for attempt in attempts.as_array_mut().into_iter().flatten() {
         let read = |name: &str| attempt.get(name).and_then(Value::as_str);
-        let dollars = ["cost", "boundCost"].map(|name| (name, read(name).and_then(|text| Usd::parse(text).ok())));
+        let dollars =
+            ["cost", "boundCost", "savedCost"].map(|name| (name, read(name).and_then(|text| Usd::parse(text).ok())));
         let started_at = read("startedAt").and_then(|text| text.parse::<Timestamp>().ok());
         for (name, usd) in dollars {
             if let Some(usd) = usd {

@@ -6,17 +6,26 @@ use std::time::Duration;
 
 use huntaze_costs::attempt::{AttemptIntent, Settlement};
 use huntaze_costs::budget::Refusal;
-use huntaze_domain::ids::{AccountId, IdempotencyKey, UserId, WorkflowId};
+use huntaze_costs::sweep::Expired;
+use huntaze_domain::ids::{AccountId, IdempotencyKey, UserId, WorkflowId, random};
 use huntaze_domain::intent::WorkflowIntent;
+use huntaze_domain::money::Usd;
 use huntaze_messaging::outbox::HumanApproval;
 use huntaze_postgres::{Database, DatabaseError, Hot, Param};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::claimed::{Claimed, Kept};
 use crate::workflow::{State, WorkflowError, WorkflowStatus};
+
+/// A workflow that was claimed so often without anything of it being settled kills whoever takes it up.
+///
+/// Each takes a lease, and up to a minute until the sweep finds it: so many fit into a workflow's time, and one more.
+const MOST_CLAIMS: i32 = 3;
 
 const BEGIN: &str =
     "SELECT fresh, refusal, account, account_limits, account_fault FROM orchestrator.open_workflow($1, $2, $3)";
@@ -25,6 +34,16 @@ const ADVANCE: &str = "SELECT settled, workflow_status, refusals FROM orchestrat
 const ADVANCE_AND_SEND: &str = "SELECT settled, workflow_status, refusals, message_status, wake_ms
     FROM orchestrator.advance_and_send($1, $2, $3, $4, $5, $6, $7)";
 const WITHDRAW: &str = "SELECT orchestrator.withdraw($1)";
+const QUEUE: &str = "SELECT fresh, account_fault FROM orchestrator.queue_workflow($1)";
+const CLAIM: &str =
+    "SELECT verdict, wait_ms, to_jsonb(claimed) AS workflow, (claimed).request_hash AS body_hash, attempts
+    FROM orchestrator.claim_workflow($1, $2, $3, $4)";
+const TAKE_UP: &str = "SELECT held, refusals FROM orchestrator.take_up($1, $2, $3, $4, $5)";
+const CANCEL: &str = "SELECT status, cancelled FROM orchestrator.cancel_workflow($1, $2, $3)";
+const WANTED: &str = "SELECT FROM orchestrator.workflows WHERE id = $1 AND status = 'running'";
+const OVERDUE: &str = include_str!("../sql/overdue.sql");
+const NOT_HINTED: &str =
+    "UPDATE orchestrator.workflows SET hinted_at = NULL WHERE id = ANY ($1) AND due_at IS NOT NULL";
 const ADVANCED: &str = include_str!("../sql/advanced.sql");
 
 /// The statements of every request. To read and plan them takes the server longer than to carry them out.
@@ -68,6 +87,8 @@ pub struct ExistingWorkflow {
     pub result: Option<Value>,
     /// Why it failed.
     pub error: Option<WorkflowError>,
+    /// It goes on without the request that began it.
+    pub handed_over: bool,
 }
 
 /// Whether a request is new.
@@ -106,6 +127,16 @@ pub enum AccountFault {
     Foreign,
 }
 
+impl AccountFault {
+    fn read(name: Option<&str>) -> Option<Self> {
+        name.map(|name| match name {
+            "foreign" => Self::Foreign,
+            "which_account" => Self::Several,
+            _ => Self::Unknown,
+        })
+    }
+}
+
 /// Why the store did not do what it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -115,12 +146,15 @@ pub enum StoreError {
     /// Somebody else ended the attempt: its reservation had run out.
     #[error("attempt {0} was ended by somebody else")]
     Fenced(String),
+    /// Whoever it belongs to does not want it any more.
+    #[error("the workflow was cancelled")]
+    Cancelled,
     /// A row that the schema should not allow.
     #[error("workflow {0} cannot be read")]
     Row(String),
 }
 
-fn json_or_null(value: &impl Serialize) -> Value {
+pub(crate) fn json_or_null(value: &impl Serialize) -> Value {
     // Our own types have only text names, so they always become JSON.
     serde_json::to_value(value).unwrap_or_default()
 }
@@ -143,7 +177,7 @@ fn workflow_row(workflow: &NewWorkflow<'_>, state: &State) -> Value {
         "type": workflow.intent.workflow_type, "intent": workflow.intent, "current_provider": state.current_provider,
         "provider_states": state.provider_states,
         "fallback_history": state.fallback_history, "decisions": state.decisions, "request_id": workflow.request_id, "trace_id": workflow.trace_id,
-        "started_at": workflow.started_at,
+        "started_at": workflow.started_at, "checkpoint": state.checkpoint,
     })
 }
 
@@ -171,11 +205,8 @@ pub async fn begin(
         let rows = database.query(BEGIN, &params).await?;
         let unreadable = || StoreError::Row(workflow.id.to_string());
         let row = rows.first().ok_or_else(unreadable)?;
-        match row.get("account_fault") {
-            None => {}
-            Some("foreign") => return Ok(Begun::NoAccount(AccountFault::Foreign)),
-            Some("which_account") => return Ok(Begun::NoAccount(AccountFault::Several)),
-            Some(_) => return Ok(Begun::NoAccount(AccountFault::Unknown)),
+        if let Some(fault) = AccountFault::read(row.get("account_fault")) {
+            return Ok(Begun::NoAccount(fault));
         }
         if row.get("fresh") {
             let refusal: Option<Value> = row.get("refusal");
@@ -230,6 +261,7 @@ pub async fn existing(
         body_hash: row.get("request_hash"),
         status: WorkflowStatus::from_name(row.get("status")).ok_or_else(unreadable)?,
         result: row.get("result"),
+        handed_over: row.get("handed_over"),
         error: error.map(serde_json::from_value).transpose().map_err(|_| unreadable())?,
     }))
 }
@@ -246,6 +278,8 @@ pub struct AttemptEnd<'a> {
     pub http_status: Option<u16>,
     /// How long it took.
     pub duration: Duration,
+    /// What the text had cost that served in the call's place, where one did.
+    pub saved: Option<Usd>,
 }
 
 /// The attempts that a budget refused, by their ids.
@@ -294,6 +328,7 @@ pub async fn advance(
         "input_tokens": settlement.usage.input_tokens, "cached_input_tokens": settlement.usage.cached_input_tokens,
         "output_tokens": settlement.usage.output_tokens, "cost": settlement.cost.to_string(),
         "estimated": settlement.estimated, "duration_ms": millis(end.duration),
+        "cache_saved": end.saved.map(|saved| saved.to_string()),
     });
     let ids: Vec<&str> = next.iter().map(|attempt| attempt.id.as_str()).collect();
     let columns = json_or_null(state);
@@ -323,15 +358,19 @@ pub async fn advance(
     let advanced = |refusals| Advanced { refusals, message_status, wake };
     let moved = |status: Option<&str>| status == Some(state.status.as_str());
     if row.get::<_, i64>("settled") == 1 {
-        return if moved(row.get("workflow_status")) {
-            refusals(&row.get("refusals"), id).map(advanced)
-        } else {
-            Err(fenced())
+        let status: Option<&str> = row.get("workflow_status");
+        return match status.and_then(WorkflowStatus::from_name) {
+            _ if moved(status) => refusals(&row.get("refusals"), id).map(advanced),
+            Some(WorkflowStatus::Cancelled) => Err(StoreError::Cancelled),
+            _ => Err(fenced()),
         };
     }
     // Either the statement had run already and its answer was lost, or somebody else was first.
     let rows = database.query(ADVANCED, &[(&id, Type::TEXT), (&ids, Type::TEXT_ARRAY)]).await?;
     let row = rows.first().ok_or_else(fenced)?;
+    if row.get::<_, &str>("status") == WorkflowStatus::Cancelled.as_str() {
+        return Err(StoreError::Cancelled);
+    }
     let ours = row.get::<_, &str>("outcome") == settlement.outcome.as_str()
         && row.get::<_, Option<&str>>("failure") == end.failure
         && row.get::<_, Option<Decimal>>("cost") == Some(settlement.cost.to_decimal())
@@ -345,4 +384,170 @@ fn refusals(row: &Value, id: &str) -> Result<Refusals, StoreError> {
     let members = row.as_object().ok_or_else(unreadable)?;
     let read = |(attempt, refusal): (&String, &Value)| Some((attempt.clone(), Refusal::from_row(refusal)?));
     members.iter().map(|member| read(member).ok_or_else(unreadable)).collect()
+}
+
+/// Whether a request was taken on for the queue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Queued {
+    /// It was, and nothing of it is begun.
+    New,
+    /// Its Idempotency-Key is taken.
+    Existing(ExistingWorkflow),
+    /// Its text is to be sent, and there is no account for that; nothing is kept.
+    NoAccount(AccountFault),
+}
+
+/// Accepts a workflow for the queue, or finds the one that has its Idempotency-Key.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn queue(database: &Database, workflow: &NewWorkflow<'_>, state: &State) -> Result<Queued, StoreError> {
+    let row = workflow_row(workflow, state);
+    // Twice: whoever had the key may have been withdrawn in between.
+    for _ in 0..2 {
+        let rows = database.query(QUEUE, &[(&row, Type::JSONB)]).await?;
+        let answer = rows.first().ok_or_else(|| StoreError::Row(workflow.id.to_string()))?;
+        if let Some(fault) = AccountFault::read(answer.get("account_fault")) {
+            return Ok(Queued::NoAccount(fault));
+        }
+        if answer.get("fresh") {
+            return Ok(Queued::New);
+        }
+        let found = existing(database, None, workflow.user_id, workflow.idempotency_key).await?;
+        if let Some(found) = found {
+            return Ok(Queued::Existing(found));
+        }
+    }
+    Err(StoreError::Row(workflow.id.to_string()))
+}
+
+/// What a claim finds.
+#[derive(Debug)]
+pub enum Claim {
+    /// The workflow, for the lease.
+    Claimed(Box<Claimed>),
+    /// It is not due before, or held by another until then.
+    Early(Duration),
+    /// It has ended, or there is none.
+    Over,
+    /// It was claimed too often without anything coming of it, and has failed for that.
+    Poison,
+}
+
+/// What a claim found, and the calls of those before that it settled at their bounds.
+#[derive(Debug)]
+pub struct Found {
+    /// The workflow, or why not.
+    pub claim: Claim,
+    /// For the metrics: nobody else has seen their end.
+    pub lost: Vec<Expired>,
+}
+
+/// Claims a workflow for the length of a lease, if it is due. What its last driver had under way and did not end is settled at
+/// its bound.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn claim(database: &Database, id: &WorkflowId, lease: Duration) -> Result<Found, StoreError> {
+    // The statement may be sent twice: the second finds that it has it already.
+    let (text, claimant, lease) = (id.as_str(), format!("{:016x}", random()), millis(lease));
+    let params = [
+        (&text as _, Type::TEXT),
+        (&claimant as _, Type::TEXT),
+        (&lease as _, Type::INT8),
+        (&MOST_CLAIMS as _, Type::INT4),
+    ];
+    let rows = database.query(CLAIM, &params).await?;
+    let unreadable = || StoreError::Row(id.to_string());
+    let row = rows.first().ok_or_else(unreadable)?;
+    match row.get("verdict") {
+        "early" => {
+            let wait = row.get::<_, i64>("wait_ms").try_into().map_err(|_| unreadable())?;
+            return Ok(Found { claim: Claim::Early(Duration::from_millis(wait)), lost: Vec::new() });
+        }
+        "over" => return Ok(Found { claim: Claim::Over, lost: Vec::new() }),
+        _ => {}
+    }
+    let kept = Kept::read(id, row)?;
+    let lost = kept.lost();
+    if row.get::<_, &str>("verdict") == "poison" {
+        return Ok(Found { claim: Claim::Poison, lost });
+    }
+    Ok(Found { claim: Claim::Claimed(Box::new(kept.claimed(id, row)?)), lost })
+}
+
+/// Keeps what a claimed workflow goes on with, and reserves its first attempts; or keeps its end. Gives which of the attempts may
+/// not be called.
+///
+/// # Errors
+/// [`StoreError::Fenced`] if it is in other hands, or has ended.
+pub async fn take_up(
+    database: &Database,
+    claimed: &Claimed,
+    state: &State,
+    first: &[&AttemptIntent],
+    lease: Duration,
+) -> Result<Refusals, StoreError> {
+    let (id, columns, lease) = (claimed.id.as_str(), json_or_null(state), millis(lease));
+    let first = Value::from_iter(first.iter().map(|attempt| attempt_row(attempt)));
+    let params = [
+        (&id as _, Type::TEXT),
+        (&claimed.fence as _, Type::INT4),
+        (&columns as _, Type::JSONB),
+        (&first as _, Type::JSONB),
+        (&lease as _, Type::INT8),
+    ];
+    let rows = database.query(TAKE_UP, &params).await?;
+    let row = rows.first().filter(|row| row.get("held")).ok_or_else(|| StoreError::Fenced(id.to_owned()))?;
+    refusals(&row.get("refusals"), id)
+}
+
+/// Ends a workflow that is wanted no more: nothing new is called, what is under way is settled. Gives the state that it has now, and
+/// whether it was this that ended it; `None` where there is no such workflow.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn cancel(
+    database: &Database,
+    id: &WorkflowId,
+    actor: &UserId,
+    request_id: &str,
+) -> Result<Option<(WorkflowStatus, bool)>, StoreError> {
+    let params = [(&id.as_str() as _, Type::TEXT), (&actor.as_str() as _, Type::TEXT), (&request_id as _, Type::TEXT)];
+    let rows = database.query(CANCEL, &params).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let Some(status) = row.get::<_, Option<&str>>("status") else { return Ok(None) };
+    let status = WorkflowStatus::from_name(status).ok_or_else(|| StoreError::Row(id.to_string()))?;
+    Ok(Some((status, row.get("cancelled"))))
+}
+
+/// Whether a workflow is still wanted: nobody has ended it.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn is_wanted(database: &Database, id: &WorkflowId) -> Result<bool, StoreError> {
+    let rows = database.query(WANTED, &[(&id.as_str() as _, Type::TEXT)]).await?;
+    Ok(!rows.is_empty())
+}
+
+/// The workflows that have been due for longer than `grace`, the longest first, at most `most`: whose hint was lost, or whose driver
+/// died. `user`: whose they are.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn overdue(database: &Database, grace: Duration, most: i64) -> Result<Vec<(WorkflowId, UserId)>, StoreError> {
+    let grace = millis(grace);
+    let rows = database.query(OVERDUE, &[(&grace, Type::INT8), (&most, Type::INT8)]).await?;
+    let read = |row: &Row| Some((WorkflowId::parse(row.get("id")).ok()?, UserId::parse(row.get("user_id")).ok()?));
+    rows.iter().map(|row| read(row).ok_or_else(|| StoreError::Row(row.get("id")))).collect()
+}
+
+/// Takes back that workflows were hinted at: the next look for what is overdue finds them.
+///
+/// # Errors
+/// [`StoreError`]; the workflows are found when their hints have been lost for long enough.
+pub async fn not_hinted(database: &Database, ids: impl Iterator<Item = &WorkflowId>) -> Result<(), StoreError> {
+    let ids: Vec<_> = ids.map(WorkflowId::as_str).collect();
+    database.query(NOT_HINTED, &[(&ids, Type::TEXT_ARRAY)]).await?;
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! What a workflow's row says: where it stands, what was decided, and what it failed of.
 
+use std::collections::BTreeMap;
+
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::AttemptId;
 use huntaze_domain::provider::Provider;
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::answer::Failure;
+use crate::cache::Maker;
 
 /// The states of a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,7 +76,7 @@ pub struct DecisionRecord {
     pub at: Timestamp,
     /// For which step.
     pub step: String,
-    /// `skip`, `call`, `retry`, `fall_back` or `stop`.
+    /// `skip`, `call`, `retry`, `fall_back`, `use_kept`, `hand_over` or `stop`.
     pub action: &'static str,
     /// Why.
     pub reason: &'static str,
@@ -94,6 +97,58 @@ pub struct DecisionRecord {
     pub wait_ms: Option<u64>,
 }
 
+/// The text of one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// What the model wrote.
+    pub content: String,
+    /// It met its bound of tokens and is not whole.
+    pub truncated: bool,
+    /// Who made it before, where no provider was called for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Maker>,
+}
+
+/// Where a step stands that has no text yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whose turn it is.
+    pub provider: Provider,
+    /// By which of its names on the wire.
+    pub deployment: String,
+    /// How often it may be asked.
+    pub tries_left: u16,
+    /// How often it was asked again.
+    pub retried: u16,
+}
+
+/// What whoever takes the workflow up need not do again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Checkpoint {
+    /// What is made and paid for, by the names of the steps.
+    pub texts: BTreeMap<String, Text>,
+    /// Where the other steps stand.
+    pub standings: BTreeMap<String, Standing>,
+    /// How many calls were made again.
+    pub retries: u16,
+    /// Which texts that were made before its client takes.
+    pub reuse: Reuse,
+}
+
+/// Which texts that were made before may serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reuse {
+    /// Fresh ones in a call's place, kept ones as the last of the chain.
+    #[default]
+    Fresh,
+    /// Kept ones, where no provider makes one.
+    Last,
+    /// None, and none is kept of this one.
+    Never,
+}
+
 /// What the workflow's row says; its fields are the row's columns.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct State {
@@ -105,12 +160,16 @@ pub struct State {
     pub provider_states: ProviderStates,
     /// Every change of provider.
     pub fallback_history: Vec<Fallback>,
-    /// Every decision, and why.
-    pub decisions: Vec<DecisionRecord>,
+    /// Every [`DecisionRecord`], those of earlier drivers first.
+    pub decisions: Vec<Value>,
     /// The answer.
     pub result: Option<Value>,
     /// Why there is none.
     pub error: Option<WorkflowError>,
+    /// What need not be done again, while there is something to be done.
+    pub checkpoint: Option<Checkpoint>,
+    /// Where it is queued: in how many milliseconds it is due.
+    pub due_in_ms: Option<i64>,
 }
 
 /// What a workflow failed of. Kept with it, and said again to whoever repeats the request.
@@ -192,6 +251,8 @@ impl Default for State {
             decisions: Vec::new(),
             result: None,
             error: None,
+            checkpoint: None,
+            due_in_ms: None,
         }
     }
 }

@@ -14,6 +14,8 @@ const OF_SESSION_KEYS: &str = "test:QSBrZXkgZm9yIHRlc3RzOiBpdCBpcyBubyBzZWNyZXQ=
 /// The page that a test's browser is on.
 pub const ORIGIN: &str = "https://app.huntaze.test";
 
+const CACHED_TYPES: [&str; 4] = ["CONTENT_PLANNING", "MESSAGE_GENERATION", "CONTENT_VALIDATION", "CAMPAIGN_EXECUTION"];
+
 /// A world, a set of stores, and the environment that tells functions of both.
 #[derive(Debug)]
 pub struct App {
@@ -50,7 +52,12 @@ impl App {
             ("REQUEST_DEADLINE_MS", "25000".to_owned()),
             ("LOG_LEVEL", "info".to_owned()),
         ];
-        let mut env: BTreeMap<_, _> = stores.env().into_iter().collect();
+        // The same brief again is another call: a test that counts calls would count what it asked before. Those of the cache
+        // set the times of production.
+        let cache = CACHED_TYPES
+            .iter()
+            .flat_map(|kind| ["FRESH", "KEPT"].map(|time| (format!("CACHE_{time}_SECONDS_{kind}"), "0".to_owned())));
+        let mut env: BTreeMap<_, _> = stores.env().into_iter().chain(cache).collect();
         env.extend(defaults.map(|(name, value)| (name.to_owned(), value)));
         Ok(Self { world, stores, env })
     }
@@ -59,6 +66,13 @@ impl App {
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With the cache as it is where nobody sets its times.
+    #[must_use]
+    pub fn caching(mut self) -> Self {
+        self.env.retain(|name, _| !name.starts_with("CACHE_"));
         self
     }
 

@@ -16,22 +16,28 @@
 mod app;
 mod aws;
 pub mod gateway;
+mod link;
 mod meter;
 mod poll;
+mod pool;
 pub mod post;
 mod process;
 mod proxy;
 pub mod runtime;
+mod source;
 pub mod stores;
 pub mod tokens;
 
 pub use crate::app::{App, ORIGIN};
 pub use crate::gateway::{Request, Response, load_event};
+pub use crate::link::{Bad, Link};
 pub use crate::meter::{Meter, Passed};
 pub use crate::poll::eventually;
+pub use crate::pool::Pool;
 pub use crate::post::Post;
 pub use crate::proxy::Proxy;
 pub use crate::runtime::{Fleet, Function, Invocation, InvokeError, Timed};
+pub use crate::source::Source;
 pub use crate::stores::Stores;
 pub use crate::tokens::Session;
 

@@ -221,7 +221,8 @@ fn body_of(message: &Value) -> &str {
     message["Body"].as_str().unwrap_or_default()
 }
 
-fn record(arn: &str, message: &Value) -> Value {
+/// A received message as Lambda shows it.
+pub(crate) fn record(arn: &str, message: &Value) -> Value {
     json!({
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::aws::Aws;
 use crate::poll::eventually;
+use crate::source::Source;
 
 /// How long making or dropping a set of stores may take.
 const BOUND: Duration = Duration::from_secs(30);
@@ -53,6 +54,7 @@ struct Made {
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
     dead_queue: Queue,
+    dead_workflows: Queue,
     notifications: Queue,
     shown: ShownTables,
     redis_url: Url,
@@ -114,12 +116,13 @@ impl Stores {
         let [thresholds, alerts, told, reports, of_sessions] =
             ["cost-thresholds", "cost-alerts", "notifications", "reports", "of-sessions"]
                 .map(|name| format!("{name}-{suffix}"));
-        let dead = format!("limiter-dlq-{suffix}");
+        let (dead, dead_workflows) = (format!("limiter-dlq-{suffix}"), format!("workflows-dlq-{suffix}"));
         let queues = async {
             tokio::try_join!(
                 aws.create_queue(&names.1),
                 aws.create_queue(&names.2),
                 aws.create_queue(&dead),
+                aws.create_queue(&dead_workflows),
                 aws.create_queue(&told),
             )
         };
@@ -134,7 +137,7 @@ impl Stores {
             queues,
             lease_redis(&redis_url),
         )?;
-        let (workflow_queue, rate_limiter_queue, dead_queue, notifications) = queues;
+        let (workflow_queue, rate_limiter_queue, dead_queue, dead_workflow_queue, notifications) = queues;
         let made = Made {
             database,
             aws,
@@ -147,6 +150,7 @@ impl Stores {
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
             dead_queue: Queue { name: dead, url: dead_queue },
+            dead_workflows: Queue { name: dead_workflows, url: dead_workflow_queue },
             shown,
             redis_lease: format!("{REDIS_LEASES}{number}"),
             redis_url: redis_url.clone(),
@@ -163,7 +167,8 @@ impl Stores {
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
         let Made { aws, table, thresholds, alerts, reports, of_sessions, .. } = &self.made;
-        let Made { workflow_queue, rate_limiter_queue, dead_queue, notifications, shown, .. } = &self.made;
+        let Made { workflow_queue, rate_limiter_queue, dead_queue, dead_workflows, notifications, shown, .. } =
+            &self.made;
         [
             ("DATABASE_URL", self.made.database_url().to_string()),
             ("REDIS_URL", self.redis_url.to_string()),
@@ -180,6 +185,7 @@ impl Stores {
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
             ("SQS_RATE_LIMITER_DLQ", dead_queue.name.clone()),
+            ("SQS_WORKFLOW_DLQ", dead_workflows.name.clone()),
             ("DYNAMODB_OF_MESSAGES_TABLE", shown.messages.clone()),
             ("DYNAMODB_OF_THREADS_TABLE", shown.threads.clone()),
             ("DYNAMODB_OF_AGGREGATES_TABLE", shown.aggregates.clone()),
@@ -317,6 +323,36 @@ impl Stores {
         self.made.aws.take_messages(&self.made.rate_limiter_queue.url).await
     }
 
+    /// Takes what is on the queue of workflows: which ones are to be taken up.
+    ///
+    /// # Errors
+    /// If SQS refuses, or a body is not JSON.
+    pub async fn take_workflow_hints(&self) -> anyhow::Result<Vec<Value>> {
+        self.made.aws.take_messages(&self.made.workflow_queue.url).await
+    }
+
+    /// Takes what is on the dead-letter queue of workflows: the letters of those that were given up.
+    ///
+    /// # Errors
+    /// If SQS refuses, or a body is not JSON.
+    pub async fn take_workflow_letters(&self) -> anyhow::Result<Vec<Value>> {
+        self.made.aws.take_messages(&self.made.dead_workflows.url).await
+    }
+
+    /// The queue of workflows, as what hands it to its consumer.
+    #[must_use]
+    pub fn workflow_source(&self) -> Source {
+        let Queue { name, url } = &self.made.workflow_queue;
+        Source::new(self.made.aws.clone(), name, url)
+    }
+
+    /// The queue of hints, as what hands it to the sender.
+    #[must_use]
+    pub fn message_source(&self) -> Source {
+        let Queue { name, url } = &self.made.rate_limiter_queue;
+        Source::new(self.made.aws.clone(), name, url)
+    }
+
     /// Every item of the tables that show messages: messages, conversations, days.
     ///
     /// # Errors
@@ -396,6 +432,7 @@ impl Made {
             self.aws.delete_queue(&self.workflow_queue.url),
             self.aws.delete_queue(&self.rate_limiter_queue.url),
             self.aws.delete_queue(&self.dead_queue.url),
+            self.aws.delete_queue(&self.dead_workflows.url),
             self.shown.drop_all(&self.aws),
         );
     }

@@ -20,7 +20,7 @@ pub const REMEMBERED_CALLS: usize = 1_000;
 const CACHED_PROMPTS: usize = 64;
 
 /// The headers worth remembering. A key is remembered as present, never by its value.
-const HEADERS: [&str; 14] = [
+const HEADERS: [&str; 16] = [
     "accept",
     "api-key",
     "authorization",
@@ -34,6 +34,8 @@ const HEADERS: [&str; 14] = [
     "traceparent",
     "transfer-encoding",
     "user-agent",
+    "x-client-request-id",
+    "x-ms-client-request-id",
     "x-request-id",
 ];
 const SECRET_HEADERS: [&str; 3] = ["api-key", "authorization", "cookie"];
@@ -171,6 +173,10 @@ impl Memory {
 
     pub(crate) fn rules(&self) -> Vec<Rule> {
         self.lock().rules.clone()
+    }
+
+    pub(crate) fn end_rules(&self) {
+        self.lock().rules.clear();
     }
 
     pub(crate) fn calls(&self, operation: Operation, provider: Option<Provider>) -> Vec<Call> {

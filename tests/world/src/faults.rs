@@ -141,7 +141,12 @@ impl Fault {
     /// The provider's own 429, saying when to come back.
     #[must_use]
     pub fn rate_limited(retry_after_seconds: u32) -> Self {
-        let headers = BTreeMap::from([("retry-after".to_owned(), retry_after_seconds.to_string())]);
+        // OpenAI says it in both, and the more exact one counts.
+        let headers = [
+            ("retry-after", u64::from(retry_after_seconds)),
+            ("retry-after-ms", u64::from(retry_after_seconds) * 1_000),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_string())).into();
         Self::Status { status: 429, body: None, headers }
     }
 

@@ -131,6 +131,11 @@ impl World {
         self.memory.rules()
     }
 
+    /// Forgets the faults that are still to come: everybody is well again.
+    pub fn end_faults(&self) {
+        self.memory.end_rules();
+    }
+
     /// Lets go every call that a [`Fault::Gate`] holds now.
     pub fn release(&self) {
         self.memory.release();

@@ -5,6 +5,9 @@ use huntaze_domain::trace::Trace;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// What is left of a body that is not read, in bytes: enough for a person to know it by.
+const BEGINNING: usize = 8 * 1024;
+
 /// A batch. What the service itself writes has to be there; what senders wrote is not looked at here.
 #[derive(Debug, Deserialize)]
 pub(super) struct Batch<'a> {
@@ -45,6 +48,14 @@ impl Record<'_> {
     pub(super) fn body(&self) -> Option<String> {
         let text: String = serde_json::from_str(self.body?.get()).ok()?;
         Some(text).filter(|text| text.len() <= MAX_BODY_BYTES)
+    }
+
+    /// The beginning of the body, whatever it is: of its text, or as it stands in the event where it is none.
+    pub(super) fn beginning(&self) -> String {
+        let raw = self.body.map(RawValue::get).unwrap_or_default();
+        let mut text: String = serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned());
+        text.truncate(text.floor_char_boundary(BEGINNING));
+        text
     }
 
     /// How often it was handed out, this time included.
@@ -97,6 +108,9 @@ mod tests {
                 ("large", None, 1)
             ]
         );
+        let beginnings: Vec<_> = batch.records.iter().map(Record::beginning).collect();
+        assert_eq!(beginnings[..3], [r#"{"a": 1}"#, r#""\ud800""#, r#"{"a": 1}"#]);
+        assert_eq!(beginnings[3], "x".repeat(BEGINNING));
         assert_eq!(batch.records[1].trace(), Trace::new("5759e988bd862e3fe1be46a994272793", false));
         assert_eq!(batch.records[0].trace(), None);
     }

@@ -573,12 +573,16 @@ async fn how_full_budgets_are_is_measured() -> Result<()> {
     set(&budgets, json!({"scope": "user", "userId": "bob", "period": "day", "limit": 1})).await?;
     set(&budgets, json!({"scope": "global", "period": "day", "limit": 0})).await?;
     assert_eq!(measured().await?, json!({"user": 50.0, "global": 100.0}));
-    let stdout = check.stdout();
-    let lines = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let emitted: Vec<_> = lines
-        .filter(|line| line["BudgetUtilisation"].is_number())
-        .map(|line| format!("{} {}", text(&line["Scope"]), line["BudgetUtilisation"]))
-        .collect();
-    assert_eq!(emitted, ["user 50.0", "global 100.0"]);
-    Ok(())
+    // What it wrote may be read a moment after what it answered.
+    eventually(BOUND, async || {
+        let stdout = check.stdout();
+        let lines = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let emitted: Vec<_> = lines
+            .filter(|line| line["BudgetUtilisation"].is_number())
+            .map(|line| format!("{} {}", text(&line["Scope"]), line["BudgetUtilisation"]))
+            .collect();
+        ensure!(emitted == ["user 50.0", "global 100.0"], "{emitted:?}");
+        Ok(())
+    })
+    .await
 }

@@ -239,7 +239,7 @@ fn every_alarm_watches_a_metric_that_is_emitted_with_its_dimensions() -> Result<
             watched.insert(name);
         }
     }
-    assert!(watched.contains("AIProviderCost"), "{watched:?}");
+    assert!(["AIProviderCost", "CircuitOpened"].iter().all(|name| watched.contains(name)), "{watched:?}");
     Ok(())
 }
 
@@ -303,11 +303,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("postgres", &[]),
     ("redis", &["domain"]),
     ("sqs", &["domain"]),
+    ("breaker", &["domain", "redis"]),
     ("costs", &["domain", "postgres", "sqs"]),
     ("lambda", &["domain", "redis", "sqs"]),
     ("messaging", &["domain", "postgres", "redis", "sqs"]),
     ("notify", &["domain"]),
-    ("orchestrator", &["domain", "postgres", "redis", "costs", "messaging"]),
+    ("orchestrator", &["domain", "postgres", "redis", "sqs", "breaker", "costs", "messaging"]),
 ];
 
 #[test]
@@ -329,5 +330,33 @@ fn the_domain_has_no_io() -> Result<()> {
     for outside in ["tokio", "reqwest", "aws-sdk", "redis", "postgres", "lambda"] {
         assert!(!manifest.contains(outside), "the domain uses {outside}");
     }
+    Ok(())
+}
+
+/// The text of every source below a folder.
+fn sources(folder: &Path, all: &mut String) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sources(&path, all)?;
+        } else if path.extension().is_some_and(|name| name == "rs" || name == "py") {
+            all.push_str(&fs::read_to_string(path)?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_test_that_the_architecture_names_is_there() -> Result<()> {
+    let mut all = String::new();
+    for folder in ["shared", "functions", "tests"] {
+        sources(&root().join(folder), &mut all)?;
+    }
+    let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md"))?;
+    let kept = page.split_once("## What must always hold").context("no invariants")?.1;
+    // A test's name is a sentence; nothing else in backticks is as long.
+    let named = kept.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 4);
+    let missing: Vec<_> = named.filter(|name| !all.contains(&format!(" {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use huntaze_tests::{App, ORIGIN, Request, Session, eventually};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{HYBRID, STATUS, brief, campaign, text};
 
@@ -128,19 +128,6 @@ async fn an_error_is_a_problem_in_the_old_envelope() -> Result<()> {
         assert_eq!(response.body[member], value, "{member}");
     }
     assert_eq!(response.body["message"], response.body["detail"]);
-    Ok(())
-}
-
-#[tokio::test]
-async fn what_comes_later_is_refused_honestly_and_costs_nothing() -> Result<()> {
-    let app = App::start().await?;
-    let hybrid = app.function("campaigns-hybrid")?;
-    let later = campaign("ana", &brief("content_planning", &["onlyfans"])).header("prefer", "wait=3, Respond-Async");
-    let response = hybrid.http(later).await?;
-    assert_eq!((response.status, &response.body["code"]), (400, &json!("invalid_request")), "{}", response.body);
-    assert_eq!(response.body["errors"][0]["pointer"], "Prefer", "{}", response.body);
-    assert!(app.world.calls().is_empty());
-    assert_eq!(app.stores.rows("SELECT id FROM orchestrator.workflows", &[]).await?, Vec::<Value>::new());
     Ok(())
 }
 

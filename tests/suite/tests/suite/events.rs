@@ -12,6 +12,9 @@ use crate::support::accounts;
 
 /// What each event is answered with; 0 where the function has no HTTP status.
 pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
+    ("ai-processing-dlq", "given_up", 0),
+    ("ai-processing-dlq", "hint", 0),
+    ("ai-processing-dlq", "unread", 0),
     ("campaigns-hybrid", "another_users_id", 403),
     ("campaigns-hybrid", "campaign_execution", 200),
     ("campaigns-hybrid", "content_planning", 200),
@@ -22,12 +25,17 @@ pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
     ("campaigns-hybrid", "invalid_utf8", 400),
     ("campaigns-hybrid", "message_generation", 200),
     ("campaigns-hybrid", "no_session", 401),
-    ("campaigns-hybrid", "respond_async", 400),
+    ("campaigns-hybrid", "respond_async", 202),
     ("campaigns-status", "another_users_id", 403),
     ("campaigns-status", "bad_limit", 400),
+    ("campaigns-status", "cancel_nothing", 400),
+    ("campaigns-status", "cancel_unknown", 404),
     ("campaigns-status", "list", 200),
     ("campaigns-status", "no_session", 401),
     ("campaigns-status", "unknown_workflow", 404),
+    ("circuits", "list", 200),
+    ("circuits", "list_by_a_user", 403),
+    ("circuits", "no_session", 401),
     ("cost-daily-report", "earlier_day", 0),
     ("cost-daily-report", "schedule", 0),
     ("cost-threshold-check", "schedule", 0),
@@ -117,6 +125,14 @@ pub(crate) const EXPECTED: &[(&str, &str, u16)] = &[
     ("onlyfans-stats", "everyone", 200),
     ("onlyfans-stats", "no_session", 401),
     ("onlyfans-stats", "own", 200),
+    ("reviews", "bad_status", 400),
+    ("reviews", "claim_unknown", 404),
+    ("reviews", "list", 200),
+    ("reviews", "list_by_a_user", 403),
+    ("reviews", "no_session", 401),
+    ("reviews", "order_invalid", 400),
+    ("workflow-consumer", "hint", 0),
+    ("workflow-sweeper", "schedule", 0),
 ];
 
 #[tokio::test]

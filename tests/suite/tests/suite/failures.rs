@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use huntaze_domain::money::Usd;
+use huntaze_tests::post::batch_of;
 use huntaze_tests::{App, Response};
 use huntaze_world::{Fault, FilterStage, Provider};
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ use crate::support::{brief, campaign, closed_port, status_of, text, usd};
 const SIDE_BY_SIDE: usize = 12;
 /// The gateway's patience; no row may take longer.
 const GATEWAY: f64 = 30.0;
+/// The time-out of the queue's consumer.
+const CONSUMER: Duration = Duration::from_secs(60);
 
 /// What a provider does in a row.
 enum Play {
@@ -192,6 +195,26 @@ async fn play(row: Row) -> Result<Played> {
     ensure!(seconds < GATEWAY, "{}: {seconds} s", row.what);
     let id = ["/data/workflowId", "/workflowId"].iter().find_map(|place| answer.body.pointer(place)).map(text);
     let id = id.with_context(|| format!("{}: {}", row.what, answer.body))?;
+    let due = "SELECT due_at <= now() AS now, due_at <= now() + interval '10 seconds' AS soon
+               FROM orchestrator.workflows WHERE id = $1 AND due_at IS NOT NULL";
+    // What is due within moments is taken up; what a provider wants to be asked later is left. Behind the client's back a hanging
+    // provider is only waited for: its time is scaled down.
+    let app = app.set("AZURE_TIMEOUT_MS", "4000").set("OPENAI_TIMEOUT_MS", "4000");
+    let hint = batch_of(&json!({"workflowId": id}).to_string(), 1);
+    let mut turns = 0;
+    // What is answered is not due: there is nothing to be taken up.
+    while let Some(state) = app.stores.rows(due, &[&id]).await?.pop().filter(|row| row["soon"] == true) {
+        if state["now"] == false {
+            // Seconds at the most.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
+        turns += 1;
+        ensure!(turns < 10, "{}: it has no end", row.what);
+        let taken = app.function("workflow-consumer")?.invoke(&hint, CONSUMER).await?;
+        ensure!(taken == json!({"batchItemFailures": []}), "{}: {taken}", row.what);
+    }
+    let later = turns > 0;
     let view = app.function("campaigns-status")?.http(status_of("ana", id)).await?.body["data"].take();
     // What was reserved is settled, whatever happened.
     let held = "SELECT attempt_id FROM orchestrator.reservations WHERE settled_at IS NULL";
@@ -205,7 +228,8 @@ async fn play(row: Row) -> Result<Played> {
     }
     let who = if row.both { "both" } else { name(row.who) };
     let what = row.what.trim_start_matches("both: ").to_owned();
-    let cells = vec![who.to_owned(), what, seen(&answer), tried(&view)?, cost(&view)?];
+    let seen = if later { format!("{}; {}", seen(&answer), ended(&view)) } else { seen(&answer) };
+    let cells = vec![who.to_owned(), what, seen, tried(&view)?, cost(&view)?];
     Ok(Played { cells, seconds })
 }
 
@@ -216,7 +240,21 @@ fn seen(answer: &Response) -> String {
         let cut = if answer.body["data"]["contents"][0]["truncated"] == true { ", marked as cut" } else { "" };
         return format!("200, text of {}{cut}", text(&answer.body["data"]["provider"]));
     }
+    if answer.status == 202 {
+        // The moment at which the workflow is due is seconds away, more or less.
+        let soon = answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds <= 6);
+        return if soon { "202".to_owned() } else { "202, due as told".to_owned() };
+    }
     format!("{} `{}`{retry_after}", answer.status, text(&answer.body["code"]))
+}
+
+/// What the status route said of it in the end.
+fn ended(view: &Value) -> String {
+    match view["error"]["code"].as_str() {
+        None if view["status"] == "queued" => "begun anew when the outage may be over".to_owned(),
+        None => format!("{}, text of {}", text(&view["status"]), text(&view["detailedCosts"]["provider"])),
+        Some(code) => format!("{} `{code}`", text(&view["status"])),
+    }
 }
 
 /// The course of the calls: who, how each ended, and the waits between.
@@ -228,6 +266,9 @@ fn tried(view: &Value) -> Result<String> {
         let decision = decision.with_context(|| format!("no decision led to {attempt}"))?;
         let end = attempt["failure"].as_str().unwrap_or("answered");
         match text(&decision["action"]) {
+            _ if decision["reason"] == "handed_over" => {
+                write!(course, ", later {}: {end}", text(&attempt["provider"]))?
+            }
             "retry" => write!(course, ", again after {}: {end}", wait(&decision["waitMs"]))?,
             "fall_back" => write!(course, ", then {}: {end}", text(&attempt["provider"]))?,
             _ => write!(course, "{}: {end}", text(&attempt["provider"]))?,

@@ -23,6 +23,7 @@ pub(crate) const MESSAGES: &str = "/api/v2/onlyfans/messages";
 pub(crate) const ACCOUNTS: &str = "/api/v2/onlyfans/accounts";
 pub(crate) const MESSAGE_STATS: &str = "/api/v2/onlyfans/stats";
 pub(crate) const DEAD_LETTERS: &str = "/api/admin/dead-letters";
+pub(crate) const CIRCUITS: &str = "/api/admin/circuits";
 pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
 
 /// A brief whose theme names the test, so that its calls can be told from others.
