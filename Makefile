@@ -16,6 +16,8 @@ VENV := .venv/.ready
 BUILD_VENV := .venv/.ready-build
 TEST_VENV := .venv/.ready-test
 STACK := .venv/bin/python -m stack
+# Of the whole workspace, so that nothing is built anew for it.
+CHAOS := cargo test --workspace --test suite chaos:: --
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
@@ -38,6 +40,7 @@ test-stack: $(VENV)
 test-rust: compiler ## The Rust tests alone (ARGS: for cargo test).
 	cargo build --workspace
 	$(STACK) run-with-stores -- cargo test --workspace $(ARGS)
+	$(if $(ARGS),,$(STACK) run-with-stores -- $(CHAOS) --ignored)
 
 test-api: compiler $(TEST_VENV) ## Only the tests of the deployed API: its metrics, and openapi.yaml by Schemathesis.
 	cargo build --workspace
@@ -47,9 +50,9 @@ failures: compiler ## Play every failure of a provider and write docs/failures.m
 	cargo build --workspace
 	WRITE_FAILURES=1 $(STACK) run-with-stores -- cargo test -p huntaze-tests --test suite every_row_of_the_table
 
-chaos: compiler ## Let everything outside go bad in turn, and write docs/chaos.md anew (ARGS: for cargo test).
+chaos: compiler ## Let everything outside go bad in turn, and write docs/chaos.md anew (ARGS: --nocapture).
 	cargo build --workspace
-	WRITE_CHAOS=1 $(STACK) run-with-stores -- cargo test -p huntaze-tests --test suite design_whatever_goes_bad $(ARGS)
+	WRITE_CHAOS=1 $(STACK) run-with-stores -- $(CHAOS) --ignored $(ARGS)
 
 # Optimised: as debug builds the SDK's crates alone take half of it.
 soak: compiler ## Simulate sending with SOAK_SEEDS=1000 of 100 messages each; takes an hour or so (docs/soak.md).

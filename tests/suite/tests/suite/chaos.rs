@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::{try_join, try_join_all};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use huntaze_tests::Request;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -176,10 +176,14 @@ fn rows() -> Vec<(Dependency, Wrong)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "what goes bad is to be the only thing that does: `make test` plays it when the other tests have ended"]
 async fn design_whatever_goes_bad_outside_nothing_that_was_accepted_is_lost_or_done_twice() -> Result<()> {
     let playing = stream::iter(rows()).map(|(dependency, wrong)| play(dependency, wrong)).buffered(SIDE_BY_SIDE);
-    let played: Vec<_> = playing.inspect_ok(|row| println!("{row:?}")).try_collect().await?;
+    let played: Vec<_> = playing.inspect(|row| println!("{row:#?}")).collect().await;
+    // All that is wrong is told, and not the first of it alone: another run may not see it.
+    let failed: Vec<_> = played.iter().filter_map(|row| row.as_ref().err()).collect();
+    let played: Vec<_> = played.iter().flatten().collect();
     let lost: Vec<_> = played.iter().filter(|row| !row.losses.is_empty()).collect();
-    ensure!(lost.is_empty(), "{lost:#?}");
+    ensure!(failed.is_empty() && lost.is_empty(), "{failed:#?}\n{lost:#?}");
     if from_environment("WRITE_CHAOS").is_some() { page::write(&played) } else { page::hold(&played) }
 }

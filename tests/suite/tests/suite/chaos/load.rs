@@ -209,7 +209,9 @@ impl Stage<'_> {
     fn note(&self, wish: &Wish, response: &Response) -> Next {
         let (status, code) = (response.status, text(&response.body["code"]));
         let in_words = if status < 400 { status.to_string() } else { format!("{status} `{code}`") };
-        self.see(wish.what, in_words);
+        if self.see(wish.what, in_words) && status >= 400 {
+            println!("{} {}: {}", self.dependency.name(), wish.what.name(), response.body);
+        }
         let replayed = response.header("idempotent-replayed") == "true";
         let problem = response.header("content-type") == "application/problem+json";
         let told_when = response.header("retry-after").parse::<u32>().is_ok();

@@ -78,7 +78,7 @@ fn table(page: &str) -> Result<Vec<Told>> {
 
 /// The table has every row, and clients saw nothing that it does not say of what was bad: which of its faults shows what is a matter of
 /// moments.
-pub(super) fn hold(played: &[Played]) -> Result<()> {
+pub(super) fn hold(played: &[&Played]) -> Result<()> {
     let told = table(&fs::read_to_string(page())?)?;
     let places: Vec<_> = told.iter().map(|row| (row.place.0.as_str(), row.place.1.as_str())).collect();
     let all: Vec<_> =
@@ -94,7 +94,7 @@ pub(super) fn hold(played: &[Played]) -> Result<()> {
 }
 
 /// Writes the table anew. What clients saw in earlier runs stays: not every run sees all that may be.
-pub(super) fn write(played: &[Played]) -> Result<()> {
+pub(super) fn write(played: &[&Played]) -> Result<()> {
     let page = fs::read_to_string(self::page())?;
     let told = table(&page)?;
     let (before, _) = page.split_once(HEAD).context("docs/chaos.md has lost its table")?;

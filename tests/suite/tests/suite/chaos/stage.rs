@@ -125,8 +125,9 @@ impl<'a> Stage<'a> {
         }
     }
 
-    pub(super) fn see(&self, what: What, status: String) {
-        lock(&self.seen).entry(what).or_default().insert(status);
+    /// Whether it is the first of its kind.
+    pub(super) fn see(&self, what: What, status: String) -> bool {
+        lock(&self.seen).entry(what).or_default().insert(status)
     }
 
     pub(super) fn seen(&self) -> Seen {
