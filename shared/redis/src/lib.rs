@@ -66,14 +66,15 @@ impl Redis {
         Some(Self { client, state: Mutex::default() })
     }
 
-    /// Opens the connection and loads the scripts ahead of their first use. A failure is left to that.
+    /// Opens the connection and loads the scripts, in one round trip, ahead of their first use. A failure is left to that.
     pub async fn warm_up(&self, scripts: &[&Script]) {
         let opening = async {
             let mut connection = self.connection().await?;
+            let mut loads = redis::pipe();
             for script in scripts {
-                script.load_async(&mut connection).await?;
+                loads.load_script(script).ignore();
             }
-            Ok(())
+            Ok(loads.exec_async(&mut connection).await?)
         };
         let opened = timeout(PATIENCE, opening).await.unwrap_or(Err(RedisFault::Silent));
         if let Err(error) = &opened {
