@@ -1,6 +1,6 @@
 //! Clients as real ones are: each asks for one thing after the other under a key of its own, and asks again for what failed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -47,8 +47,8 @@ impl What {
     }
 }
 
-/// The statuses that clients saw, in words.
-pub(super) type Seen = BTreeMap<What, BTreeSet<String>>;
+/// The statuses that clients saw, in words, each with the first body that it came with.
+pub(super) type Seen = BTreeMap<What, BTreeMap<String, Value>>;
 
 /// One thing that a client wants.
 pub(super) struct Wish {
@@ -209,9 +209,7 @@ impl Stage<'_> {
     fn note(&self, wish: &Wish, response: &Response) -> Next {
         let (status, code) = (response.status, text(&response.body["code"]));
         let in_words = if status < 400 { status.to_string() } else { format!("{status} `{code}`") };
-        if self.see(wish.what, in_words) && status >= 400 {
-            println!("{} {}: {}", self.dependency.name(), wish.what.name(), response.body);
-        }
+        self.see(wish.what, in_words, &response.body);
         let replayed = response.header("idempotent-replayed") == "true";
         let problem = response.header("content-type") == "application/problem+json";
         let told_when = response.header("retry-after").parse::<u32>().is_ok();

@@ -1,6 +1,6 @@
 //! docs/chaos.md: its table is held against what is played, or written anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use super::books::Ends;
-use super::load::Seen;
+use super::load::{Seen, What};
 use super::setting::{Dependency, Wrong};
 
 const HEAD: &str = "| what | is | clients saw | taken on | not done | lost | served again after, s | settled after, s | skipped, s |\n\
@@ -40,12 +40,18 @@ impl Played {
         (self.dependency.name(), self.wrong.name())
     }
 
+    /// What was lost, with where.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let (what, is) = self.place();
+        self.losses.iter().map(|loss| format!("{what} {is}: {loss}")).collect()
+    }
+
     /// Each kind of request with the answers that it had.
     fn saw(&self) -> BTreeSet<(String, String)> {
-        let each = |kind: &str, seen: &BTreeSet<String>| {
-            seen.iter().map(|one| (kind.to_owned(), one.clone())).collect::<Vec<_>>()
+        let each = |(what, seen): (&What, &BTreeMap<String, _>)| {
+            seen.keys().map(|one| (what.name().to_owned(), one.clone())).collect::<Vec<_>>()
         };
-        self.seen.iter().flat_map(|(what, seen)| each(what.name(), seen)).collect()
+        self.seen.iter().flat_map(each).collect()
     }
 }
 

@@ -125,9 +125,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Whether it is the first of its kind.
-    pub(super) fn see(&self, what: What, status: String) -> bool {
-        lock(&self.seen).entry(what).or_default().insert(status)
+    pub(super) fn see(&self, what: What, status: String, body: &Value) {
+        lock(&self.seen).entry(what).or_default().entry(status).or_insert_with(|| body.clone());
     }
 
     pub(super) fn seen(&self) -> Seen {
