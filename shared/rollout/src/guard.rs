@@ -1,0 +1,250 @@
+//! When a rollout is taken back: what those who are in it see, held against those who are not.
+//!
+//! A look is at several windows: the flag's own finds in minutes what is grave, and the longer ones in hours what is not, or where
+//! requests are few. None reaches back behind the rollout's present step.
+//!
+//! It may be looked at every minute of every day, so each question of each look has but its part of the day's risk,
+//! `RISK_A_DAY / (LOOKS_A_DAY * QUESTIONS)`. By the union bound a rollout whose sides are equal is then taken back on fewer than 1 % of
+//! days, however the windows of the looks overlap. The tests bound a binomial tail from above (Chernoff), so with few events they are
+//! not wrong, only slower.
+
+use std::collections::BTreeSet;
+
+use crate::flag::RollbackTriggers;
+
+/// How likely it may be, at the most, that an equal side is taken back within a day.
+const RISK_A_DAY: f64 = 0.01;
+/// One a minute.
+const LOOKS_A_DAY: f64 = 1_440.0;
+/// The windows of a look, each so many times that of the flag.
+pub const WINDOWS: [u32; 3] = [1, 6, 36];
+/// Asked of a window: errors and slowness, each against the other side and against what the flag allows.
+const QUESTIONS: f64 = 4.0 * WINDOWS.len() as f64;
+/// Of fewer requests nothing is said.
+pub const LEAST_REQUESTS: u64 = 100;
+/// Of the requests so many may be slower than the flag's latency, which is that of the 95th percentile.
+const SLOW_SHARE: f64 = 0.05;
+
+/// What the requests of one side came to, over a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Side {
+    /// How many there were.
+    pub requests: u64,
+    /// How many of them failed by a fault of the server.
+    pub errors: u64,
+    /// How many took longer than the flag's `latencyThreshold`.
+    pub slow: u64,
+}
+
+impl Side {
+    fn is_enough(self) -> bool {
+        self.requests >= LEAST_REQUESTS
+    }
+}
+
+/// What is wrong with those who are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Breach {
+    /// More errors than on the other side.
+    MoreErrors,
+    /// More errors than the flag allows, and not on the other side.
+    TooManyErrors,
+    /// More slow requests than on the other side.
+    Slower,
+    /// A slower 95th percentile than the flag allows, and not on the other side.
+    TooSlow,
+}
+
+impl Breach {
+    /// The name on the wire and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MoreErrors => "more_errors",
+            Self::TooManyErrors => "error_rate_threshold",
+            Self::Slower => "slower",
+            Self::TooSlow => "latency_threshold",
+        }
+    }
+}
+
+/// Both sides over one window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// Those who are in.
+    pub inside: Side,
+    /// Those who are not.
+    pub outside: Side,
+}
+
+/// What is wrong over one of the [`WINDOWS`], if anything is: each breach once, in their order.
+#[must_use]
+pub fn look(windows: &[Sides; WINDOWS.len()], triggers: &RollbackTriggers) -> BTreeSet<Breach> {
+    windows.iter().flat_map(|sides| breaches(*sides, triggers)).collect()
+}
+
+fn breaches(Sides { inside, outside }: Sides, triggers: &RollbackTriggers) -> Vec<Breach> {
+    if !inside.is_enough() {
+        return Vec::new();
+    }
+    let allowed = triggers.error_rate_threshold / 100.0;
+    let (errors, slow) = (|side: Side| side.errors, |side: Side| side.slow);
+    let all = [
+        (Breach::MoreErrors, is_more(inside, outside, errors)),
+        (Breach::TooManyErrors, is_over(inside, outside, errors, allowed)),
+        (Breach::Slower, is_more(inside, outside, slow)),
+        (Breach::TooSlow, is_over(inside, outside, slow, SLOW_SHARE)),
+    ];
+    all.into_iter().filter_map(|(breach, is_so)| is_so.then_some(breach)).collect()
+}
+
+/// Whether more happens inside than outside. If it happened to both alike, each event would be inside as often as a request is.
+fn is_more(inside: Side, outside: Side, of: impl Fn(Side) -> u64) -> bool {
+    let share = inside.requests as f64 / (inside.requests + outside.requests) as f64;
+    outside.is_enough() && is_beyond_chance(of(inside), of(inside) + of(outside), share)
+}
+
+/// Whether more happens inside than is allowed. Where it is as bad outside, to go back would mend nothing.
+fn is_over(inside: Side, outside: Side, of: impl Fn(Side) -> u64, allowed: f64) -> bool {
+    let as_bad_outside = outside.is_enough() && of(outside) as f64 > allowed * outside.requests as f64;
+    !as_bad_outside && is_beyond_chance(of(inside), inside.requests, allowed)
+}
+
+/// Whether so many are hardly seen where each has this chance: `P(X >= seen) <= exp(-of * KL(seen / of, chance))`.
+fn is_beyond_chance(seen: u64, of: u64, chance: f64) -> bool {
+    let (seen, of) = (seen as f64, of as f64);
+    // More than is to be expected; so there are some, and the chance is not 1.
+    seen > chance * of && -of * divergence(seen / of, chance) < (RISK_A_DAY / (LOOKS_A_DAY * QUESTIONS)).ln()
+}
+
+/// That of Kullback and Leibler, of two coins.
+fn divergence(rate: f64, chance: f64) -> f64 {
+    let part = |a: f64, b: f64| if a == 0.0 { 0.0 } else { a * (a / b).ln() };
+    part(rate, chance) + part(1.0 - rate, 1.0 - chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRIGGERS: RollbackTriggers =
+        RollbackTriggers { error_rate_threshold: 5.0, latency_threshold: 4_000, time_window_minutes: 10 };
+
+    fn found(inside: Side, outside: Side, triggers: &RollbackTriggers) -> Vec<Breach> {
+        look(&[Sides { inside, outside }, Sides::default(), Sides::default()], triggers).into_iter().collect()
+    }
+
+    fn side(requests: u64, errors: u64, slow: u64) -> Side {
+        Side { requests, errors, slow }
+    }
+
+    #[test]
+    fn three_times_the_errors_are_seen_at_one_look() {
+        for (inside, outside) in [
+            // 5 % of users, and 1 % errors of 20,000 requests.
+            (side(1_000, 33, 0), side(19_000, 190, 0)),
+            // 50 % of users, 2 % of 5,000.
+            (side(2_500, 124, 0), side(2_500, 41, 0)),
+        ] {
+            assert_eq!(found(inside, outside, &TRIGGERS), [Breach::MoreErrors], "{inside:?} {outside:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_flag_allows_holds_where_nobody_is_outside() {
+        assert_eq!(found(side(1_000, 50, 50), Side::default(), &TRIGGERS), []);
+        assert_eq!(found(side(1_000, 110, 40), Side::default(), &TRIGGERS), [Breach::TooManyErrors]);
+        assert_eq!(found(side(1_000, 40, 110), Side::default(), &TRIGGERS), [Breach::TooSlow]);
+        // A provider that fails everybody: to go back would mend nothing.
+        assert_eq!(found(side(1_000, 110, 0), side(1_000, 90, 0), &TRIGGERS), []);
+    }
+
+    #[test]
+    fn too_few_say_nothing_and_all_say_everything() {
+        assert_eq!(found(side(99, 99, 99), side(10_000, 0, 0), &TRIGGERS), []);
+        assert_eq!(found(Side::default(), Side::default(), &TRIGGERS), []);
+        assert_eq!(found(side(1_000, 0, 0), side(1_000, 900, 900), &TRIGGERS), []);
+        let all = [Breach::MoreErrors, Breach::TooManyErrors, Breach::Slower, Breach::TooSlow];
+        assert_eq!(found(side(100, 100, 100), side(100, 0, 0), &TRIGGERS), all);
+        let allowed = RollbackTriggers { error_rate_threshold: 100.0, ..TRIGGERS };
+        assert_eq!(found(side(100, 100, 0), Side::default(), &allowed), []);
+    }
+
+    /// SplitMix64: the same days in every run.
+    struct Chance(u64);
+
+    impl Chance {
+        fn next(&mut self) -> f64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        }
+
+        /// How many of a minute's requests it happens to: Poisson's, by inversion.
+        fn events(&mut self, mean: f64) -> u64 {
+            let (chance, mut sum, mut part, mut count) = (self.next(), 0.0, (-mean).exp(), 0);
+            loop {
+                sum += part;
+                if chance < sum || count > 1_000 {
+                    return count;
+                }
+                count += 1;
+                part *= mean / count as f64;
+            }
+        }
+    }
+
+    /// The minutes of a day at one side, and the sum of each window.
+    #[derive(Default)]
+    struct Course {
+        minutes: Vec<Side>,
+        sums: [Side; WINDOWS.len()],
+    }
+
+    impl Course {
+        fn minute(&mut self, chance: &mut Chance, (requests, error_rate): (u64, f64)) {
+            let mut events = |rate: f64| chance.events(requests as f64 * rate).min(requests);
+            let minute = side(requests, events(error_rate), events(0.02));
+            self.minutes.push(minute);
+            for (sum, window) in self.sums.iter_mut().zip(WINDOWS) {
+                let length = (window * TRIGGERS.time_window_minutes) as usize;
+                let gone = self.minutes.len().checked_sub(length + 1).map_or(Side::default(), |at| self.minutes[at]);
+                let moved = |of: fn(&Side) -> u64| of(sum) + of(&minute) - of(&gone);
+                *sum = side(moved(|side| side.requests), moved(|side| side.errors), moved(|side| side.slow));
+            }
+        }
+    }
+
+    /// After how many minutes of a day it is taken back, if it is.
+    fn taken_back(day: u64, inside: (u64, f64), outside: (u64, f64)) -> Option<usize> {
+        let (mut chance, mut courses) = (Chance(day), [Course::default(), Course::default()]);
+        (1..=1_440).find(|_| {
+            for (course, of) in courses.iter_mut().zip([inside, outside]) {
+                course.minute(&mut chance, of);
+            }
+            let sides = |at: usize| Sides { inside: courses[0].sums[at], outside: courses[1].sums[at] };
+            !look(&std::array::from_fn(sides), &TRIGGERS).is_empty()
+        })
+    }
+
+    #[test]
+    fn of_500_days_of_1440_looks_at_equal_sides_fewer_than_1_in_100_are_taken_back() {
+        for (inside, outside) in [((10, 0.01), (190, 0.01)), ((100, 0.02), (100, 0.02))] {
+            let days = (0..500).filter(|day| taken_back(*day, inside, outside).is_some()).count();
+            assert!(days < 5, "{days} of 500 days with {inside:?} and {outside:?}");
+        }
+    }
+
+    #[test]
+    fn three_times_the_errors_are_found_in_minutes_where_there_are_many_and_in_hours_where_there_are_few() {
+        for (inside, outside, minutes) in
+            [((100, 0.06), (100, 0.02), 20), ((10, 0.06), (190, 0.02), 90), ((10, 0.03), (190, 0.01), 360)]
+        {
+            for day in 0..50 {
+                let found = taken_back(day, inside, outside);
+                assert!(found.is_some_and(|found| found <= minutes), "{found:?} with {inside:?} and {outside:?}");
+            }
+        }
+    }
+}
