@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn three_times_the_errors_are_found_in_minutes_where_there_are_many_and_in_hours_where_there_are_few() {
         for (inside, outside, minutes) in
-            [((100, 0.06), (100, 0.02), 20), ((10, 0.06), (190, 0.02), 90), ((10, 0.03), (190, 0.01), 360)]
+            [((100, 0.06), (100, 0.02), 30), ((10, 0.06), (190, 0.02), 120), ((10, 0.03), (190, 0.01), 360)]
         {
             for day in 0..50 {
                 let found = taken_back(day, inside, outside);
