@@ -40,9 +40,9 @@ use self::store::ALERT;
 pub use self::store::{Alerts, Firing, ListQuery, Page, Summary};
 use crate::body::{AMOUNT, amount, user_id};
 use crate::budget::Refusal;
-use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
 use crate::threshold::{Crossing, SEVERITY, ThresholdKind};
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 /// Clocks that differ by more are broken.
 pub const SKEW: Duration = Duration::from_secs(300);

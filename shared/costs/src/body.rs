@@ -6,7 +6,7 @@ use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
 use serde_json::Value;
 
-use crate::dynamo::ALL_PROVIDERS;
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 /// An amount of more dollars is a slip of the keyboard.
 const MAX_DOLLARS: f64 = 1_000_000.0;

@@ -20,9 +20,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::body::{amount_or_none, provider, user_id};
-use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
 use crate::period::day_of;
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 const BUDGETS: &str = include_str!("../sql/budgets.sql");
 const UTILISATION: &str = include_str!("../sql/utilisation.sql");

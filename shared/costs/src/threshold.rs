@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 pub use self::store::{CreateError, MAX_THRESHOLDS, Thresholds};
 use crate::body::{AMOUNT, amount, provider, user_id};
-use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 const KIND: &str = "one of `hourly`, `daily`, `monthly`, `per_request`";
 const CHANNEL: &str = "one of `email`, `slack`, `sns`, `in_app`";
