@@ -73,10 +73,9 @@ mod tests {
         (0..count).map(|n| UserId::parse(&format!("user-{n}")).unwrap())
     }
 
-    /// How many of 200,000 are in the share, in percent.
-    fn share_of(group: &str, share: Percentage) -> f64 {
-        let inside = users(200_000).filter(|user| Bucket::of(group, user).is_in(share)).count();
-        inside as f64 / 2_000.0
+    /// How many of 200,000 it is so of, in tenths of a percent.
+    fn tenths(is_so: impl Fn(&UserId) -> bool) -> u64 {
+        users(200_000).filter(is_so).count() as u64 / 200
     }
 
     #[test]
@@ -95,17 +94,17 @@ mod tests {
     #[test]
     fn each_step_holds_its_share_of_200_000_users() {
         for percent in [1, 5, 25, 50, 99, 100, 0] {
-            let share = share_of("hybrid-orchestrator", Percentage::new(percent).unwrap());
-            assert!((share - percent as f64).abs() < 0.3, "{percent} % are {share} %");
+            let share = Percentage::new(percent).unwrap();
+            let tenths = tenths(|user| Bucket::of("hybrid-orchestrator", user).is_in(share));
+            assert!(tenths.abs_diff(percent * 10) < 3, "{percent} % are {tenths} in 1,000");
         }
     }
 
     #[test]
     fn two_groups_are_independent() {
         let half = Percentage::new(50).unwrap();
-        let both = users(200_000).filter(|user| ["a", "b"].iter().all(|group| Bucket::of(group, user).is_in(half)));
-        let both = both.count() as f64 / 2_000.0;
-        assert!((both - 25.0).abs() < 0.3, "{both} % are in both halves");
+        let both = tenths(|user| ["a", "b"].iter().all(|group| Bucket::of(group, user).is_in(half)));
+        assert!(both.abs_diff(250) < 3, "{both} in 1,000 are in both halves");
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! days, however the windows of the looks overlap. The tests bound a binomial tail from above (Chernoff), so with few events they are
 //! not wrong, only slower.
 
+#![expect(clippy::float_arithmetic, reason = "chances and rates, no money")]
+
 use std::collections::BTreeSet;
 
 use crate::flag::RollbackTriggers;
