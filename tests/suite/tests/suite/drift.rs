@@ -302,12 +302,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("postgres", &[]),
     ("redis", &["domain"]),
+    ("dynamodb", &["domain"]),
     ("sqs", &["domain"]),
     ("breaker", &["domain", "redis"]),
-    ("costs", &["domain", "postgres", "sqs"]),
+    ("costs", &["domain", "dynamodb", "postgres", "sqs"]),
     ("lambda", &["domain", "redis", "sqs"]),
     ("messaging", &["domain", "postgres", "redis", "sqs"]),
     ("notify", &["domain"]),
+    ("rollout", &["domain"]),
     ("orchestrator", &["domain", "postgres", "redis", "sqs", "breaker", "costs", "messaging"]),
 ];
 
