@@ -178,6 +178,23 @@ impl<'a> Fields<'a> {
         read(&mut Fields { map, pointer, faults: self.faults })
     }
 
+    /// As [`Self::within`], of one item of a list. `None` if there is none, or it is no object.
+    pub fn within_list<T>(
+        &mut self,
+        name: &str,
+        index: usize,
+        read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let item = self.map.get(name)?.as_array()?.get(index)?;
+        let Some(map) = item.as_object() else {
+            self.fault_at(name, index, "must be an object");
+            return None;
+        };
+        let mut pointer = self.pointer.clone();
+        [name, &index.to_string()].iter().for_each(|token| push(&mut pointer, token));
+        read(&mut Fields { map, pointer, faults: self.faults })
+    }
+
     /// As [`Self::optional`], and its absence is a fault as well.
     pub fn required<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         if self.map.get(name).is_none_or(Value::is_null) {

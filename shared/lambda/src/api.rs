@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, UserId};
@@ -40,6 +41,8 @@ pub struct Call {
     pub method: Method,
     /// The path, for problems.
     pub path: String,
+    /// Path and query as they came, not decoded.
+    pub target: String,
     /// The headers; several of one name may be joined by commas.
     pub headers: HeaderMap,
     /// The query, decoded.
@@ -79,6 +82,8 @@ pub enum Content {
     Json(Value),
     /// A text of another media type, which is named with its parameters.
     Text(&'static str, String),
+    /// Another server's answer, headers and all: nothing of ours is added.
+    Foreign(HeaderMap, Bytes),
 }
 
 impl Reply {
@@ -128,10 +133,12 @@ impl Call {
         let left = time_left(now, accepted, lambda.map_or(0, |context| context.deadline));
         let function = lambda.map(|context| context.env_config.function_name.clone()).unwrap_or_default();
         let path = request.raw_http_path().to_owned();
+        let target = request.uri().query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
         let (parts, body) = request.into_parts();
         Self {
             method: parts.method,
             path,
+            target,
             headers: parts.headers,
             query,
             body: match body {
@@ -314,13 +321,11 @@ async fn answer(route: &impl Route, call: &Call) -> Response<Body> {
     let outcome = scope::run(&call.trace, route.handle(call)).await;
     let outcome = outcome.unwrap_or_else(|Panicked| Err(Problem::unexplained()));
     let response = match &outcome {
-        Ok(reply) => {
-            let (media_type, body) = match &reply.content {
-                Content::Json(body) => ("application/json", body.to_string()),
-                Content::Text(media_type, text) => (*media_type, text.clone()),
-            };
-            respond(call, reply.status, media_type, body, &reply.headers)
-        }
+        Ok(Reply { status, content, headers }) => match content {
+            Content::Json(body) => respond(call, *status, "application/json", body.to_string(), headers),
+            Content::Text(media_type, text) => respond(call, *status, media_type, text.clone(), headers),
+            Content::Foreign(own, body) => pass_back(*status, own.clone(), body),
+        },
         Err(problem) => {
             let (status, _) = status_and_title(problem.code);
             let body = problem.body(&call.path, &call.request_id).to_string();
@@ -337,6 +342,18 @@ async fn answer(route: &impl Route, call: &Call) -> Response<Body> {
         "request"
     );
     metrics::invocation(&call.origin(), response.status().is_server_error(), elapsed);
+    response
+}
+
+/// Another server's answer. The gateway is given a text where it is one: what is not is a third longer on its way there.
+fn pass_back(status: StatusCode, headers: HeaderMap, body: &Bytes) -> Response<Body> {
+    let body = match std::str::from_utf8(body) {
+        Ok(text) if !headers.contains_key(header::CONTENT_ENCODING) => Body::Text(text.to_owned()),
+        _ => Body::Binary(body.to_vec()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
 }
 

@@ -33,6 +33,7 @@ pub mod config;
 pub mod dead;
 mod drive;
 mod gate;
+pub mod experiment;
 pub mod hint;
 pub mod machine;
 pub mod matrix;

@@ -132,11 +132,13 @@ pub struct Outcome {
     pub fallbacks: u64,
     /// What is left to be done.
     pub left: Left,
+    /// It was taken on, or may have been: whoever does it elsewhere may do it twice.
+    pub begun: bool,
 }
 
 impl From<Result<Answer, RunError>> for Outcome {
     fn from(answer: Result<Answer, RunError>) -> Self {
-        Self { answer, fallbacks: 0, left: Left::default() }
+        Self { answer, fallbacks: 0, left: Left::default(), begun: false }
     }
 }
 
@@ -308,12 +310,12 @@ impl Orchestrator {
                 let given = Given::Later { status: WorkflowStatus::Queued, due: Duration::ZERO };
                 let handed_over = Some((id.clone(), request.owner.clone(), Duration::ZERO));
                 let left = Left { handed_over, ..Left::default() };
-                Outcome { left, ..Ok(Answer { workflow_id: id, given, replayed: false }).into() }
+                Outcome { left, begun: true, ..Ok(Answer { workflow_id: id, given, replayed: false }).into() }
             }
             Ok(Queued::Existing(existing)) => replay(existing, &request.parsed).into(),
             Ok(Queued::NoAccount(fault)) => Err(RunError::Account(fault)).into(),
             // Where it is there all the same, it is done: the client may ask for it by its key.
-            Err(error) => Err(error.into()).into(),
+            Err(error) => Outcome { begun: true, ..Err(error.into()).into() },
         }
     }
 
@@ -402,9 +404,25 @@ impl Orchestrator {
         if !admitted.await {
             return Err(RunError::NotAdmitted);
         }
-        let Some(key) = &request.idempotency_key else { return Err(no_way) };
+        self.earlier(request).await?.unwrap_or(Err(no_way))
+    }
+
+    /// The answer that a request had before, under the same Idempotency-Key.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not known.
+    pub async fn earlier(&self, request: &Request) -> Result<Option<Result<Answer, RunError>>, StoreError> {
+        let Some(key) = &request.idempotency_key else { return Ok(None) };
         let existing = store::existing(&self.database, None, &request.owner, Some(key)).await?;
-        existing.map_or(Err(no_way), |existing| replay(existing, &request.parsed))
+        Ok(existing.map(|existing| replay(existing, &request.parsed)))
+    }
+
+    /// Whether nothing was paid for a workflow that has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn cost_nothing(&self, workflow: &WorkflowId) -> Result<bool, StoreError> {
+        store::cost_nothing(&self.database, workflow).await
     }
 }
 
@@ -436,7 +454,8 @@ fn ended(
         _ => None,
     };
     let answer = given.map(|given| Answer { workflow_id: id, given, replayed: false });
-    Outcome { answer, fallbacks, left: Left { entries, changes, refusal, wake: sender.zip(wake), handed_over } }
+    let left = Left { entries, changes, refusal, wake: sender.zip(wake), handed_over };
+    Outcome { answer, fallbacks, left, begun: true }
 }
 
 /// A request as a workflow that begins with a call.

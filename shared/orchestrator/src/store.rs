@@ -266,6 +266,16 @@ pub async fn existing(
     }))
 }
 
+/// Whether nothing was paid for a workflow. One that is not there says nothing.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn cost_nothing(database: &Database, id: &WorkflowId) -> Result<bool, StoreError> {
+    const COST: &str = "SELECT cost = 0 FROM orchestrator.workflows WHERE id = $1";
+    let rows = database.query(COST, &[(&id.as_str() as _, Type::TEXT)]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
 /// How an attempt ended, as it is stored.
 pub struct AttemptEnd<'a> {
     /// Which one.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::bucket::Percentage;
 
 /// A flag's item has room for so many in each of its two lists.
-const MOST_USERS: usize = 1_000;
+const MOST_USERS: usize = 500;
 /// A condition names so many values at the most.
 const MOST_VALUES: usize = 50;
 
@@ -20,6 +20,10 @@ pub(crate) fn percentage(value: &Value) -> Option<Percentage> {
     // `5.0` is what some clients send for 5.
     let whole = value.as_u64().or_else(|| value.as_f64().filter(|n| n.fract() == 0.0 && *n >= 0.0).map(|n| n as u64));
     whole.and_then(Percentage::new)
+}
+
+pub(crate) fn whole(value: &Value, least: u64, most: u64) -> Option<u32> {
+    value.as_u64().filter(|number| (least..=most).contains(number)).and_then(|number| number.try_into().ok())
 }
 
 /// A list of users, each once. The fault of one of them is named by its place.

@@ -36,7 +36,7 @@ impl Bucket {
     /// `murmur3_x86_32(group + ":" + user) mod 100 + 1`, as the Unleash SDKs have it.
     #[must_use]
     pub fn of(group: &str, user: &UserId) -> Self {
-        let hash = hash(format!("{group}:{user}").as_bytes());
+        let hash = hash(0, format!("{group}:{user}").as_bytes());
         Self(u8::try_from(hash % 100).unwrap_or_default() + 1)
     }
 
@@ -53,9 +53,9 @@ impl Bucket {
     }
 }
 
-fn hash(bytes: &[u8]) -> u32 {
+pub(crate) fn hash(seed: u32, bytes: &[u8]) -> u32 {
     #[expect(clippy::expect_used, reason = "it reads from memory, which does not fail")]
-    murmur3::murmur3_32(&mut Cursor::new(bytes), 0).expect("memory is read")
+    murmur3::murmur3_32(&mut Cursor::new(bytes), seed).expect("memory is read")
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
         }
         for vector in vectors()["murmur3_x86_32_seed_0"].as_array().unwrap() {
             let key = vector["key"].as_str().unwrap();
-            assert_eq!(u64::from(hash(key.as_bytes())), vector["hash"].as_u64().unwrap(), "{vector}");
+            assert_eq!(u64::from(hash(0, key.as_bytes())), vector["hash"].as_u64().unwrap(), "{vector}");
         }
     }
 

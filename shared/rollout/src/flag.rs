@@ -7,13 +7,18 @@ use huntaze_domain::ids::UserId;
 use huntaze_domain::json::{Fields, read_object};
 use serde_json::{Map, Value, json};
 
-use crate::body::{PERCENTAGE, percentage, users, values};
+use crate::body::{PERCENTAGE, percentage, users, values, whole};
 use crate::bucket::Percentage;
+use crate::experiment::Experiment;
+use crate::plan::Plan;
 
 /// The flag that decides who is served by the orchestrator, and who by the system before it.
 pub const HYBRID_ORCHESTRATOR: &str = "hybrid-orchestrator";
 
-const NAME: &str = "1 to 64 of the characters a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
+pub(crate) const NAME: &str = "1 to 64 of the characters a-z, 0-9, `.`, `_` and `-`, a letter or digit first";
+const PINNED: &str = "is given when the flag is made, and stays: another would move its users";
+/// What a reason is, for whoever gave none.
+pub const REASON: &str = "a text of 1 to 500 characters";
 /// A longer account age is a slip of the keyboard.
 const MOST_DAYS: u64 = 36_500;
 /// The guard remembers no more than a day.
@@ -67,6 +72,12 @@ impl Conditions {
         })
     }
 
+    /// Whether any of them is about the user, and not about the request.
+    #[must_use]
+    pub fn ask_of_users(&self) -> bool {
+        self.user_tier.is_some() || self.account_age.is_some() || self.region.is_some()
+    }
+
     fn to_json(&self) -> Value {
         let all = [
             ("userTier", self.user_tier.as_ref().map(|tiers| json!(tiers))),
@@ -113,10 +124,6 @@ impl RollbackTriggers {
     }
 }
 
-fn whole(value: &Value, least: u64, most: u64) -> Option<u32> {
-    value.as_u64().filter(|number| (least..=most).contains(number)).and_then(|number| number.try_into().ok())
-}
-
 /// A flag.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flag {
@@ -137,6 +144,10 @@ pub struct Flag {
     pub conditions: Conditions,
     /// What takes it back.
     pub triggers: Option<RollbackTriggers>,
+    /// What takes it on.
+    pub plan: Option<Plan>,
+    /// What is compared among those who are in.
+    pub experiment: Option<Experiment>,
 }
 
 impl Flag {
@@ -145,15 +156,27 @@ impl Flag {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
+        Self::parse_over(body, None)
+    }
+
+    /// The same where there is one already: its group stays.
+    ///
+    /// # Errors
+    /// As [`Flag::parse`].
+    pub fn parse_over(body: &[u8], before: Option<&Self>) -> Result<Self, Vec<FieldFault>> {
         let new = Self::of;
-        read_object(body, |fields| {
+        let flag = read_object(body, |fields| {
             let name = fields.required("name", NAME, |v| FlagName::parse(v.as_str()?));
             let group = fields.optional("flagGroup", NAME, |v| FlagName::parse(v.as_str()?));
+            if group.as_ref().is_some_and(|group| before.is_some_and(|before| before.group != *group)) {
+                fields.fault("flagGroup", PINNED);
+            }
             let change = FlagChange::read(fields);
             let mut flag = new(name?);
-            flag.group = group.unwrap_or(flag.group);
+            flag.group = before.map(|before| before.group.clone()).or(group).unwrap_or(flag.group);
             Some(change.of(flag))
-        })
+        });
+        flag?.checked(before)
     }
 
     /// One that takes nobody in.
@@ -168,7 +191,24 @@ impl Flag {
             blacklist: BTreeSet::new(),
             conditions: Conditions::default(),
             triggers: None,
+            plan: None,
+            experiment: None,
         }
+    }
+
+    /// It, where its parts fit each other and what was there before.
+    ///
+    /// # Errors
+    /// What does not fit, with its JSON pointer.
+    pub fn checked(self, before: Option<&Self>) -> Result<Self, Vec<FieldFault>> {
+        let unguarded = (self.plan.is_some() && self.triggers.is_none()).then(|| FieldFault {
+            pointer: "/rolloutPlan".to_owned(),
+            detail: "needs `rollbackTriggers`: what goes on by itself is taken back by itself".to_owned(),
+        });
+        let experiment = self.experiment.as_ref();
+        let changed = experiment.and_then(|now| now.fault_after(before.and_then(|before| before.experiment.as_ref())));
+        let faults: Vec<_> = unguarded.into_iter().chain(changed).collect();
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
     }
 
     /// As the contract shows it, and as it is kept: [`Flag::parse`] reads it.
@@ -183,6 +223,8 @@ impl Flag {
             ("userBlacklist", Some(json!(self.blacklist))),
             ("conditions", Some(self.conditions.to_json())),
             ("rollbackTriggers", self.triggers.map(RollbackTriggers::to_json)),
+            ("rolloutPlan", self.plan.as_ref().map(Plan::to_json)),
+            ("experiment", self.experiment.as_ref().map(Experiment::to_json)),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
@@ -203,6 +245,10 @@ pub struct FlagChange {
     pub conditions: Option<Conditions>,
     /// What takes it back; the inner `None` takes them away.
     pub triggers: Option<Option<RollbackTriggers>>,
+    /// What takes it on; as above.
+    pub plan: Option<Option<Plan>>,
+    /// What is compared; as above.
+    pub experiment: Option<Option<Experiment>>,
 }
 
 impl FlagChange {
@@ -214,7 +260,7 @@ impl FlagChange {
         read_object(body, |fields| {
             let name = fields.required("name", NAME, |v| FlagName::parse(v.as_str()?));
             if fields.has("flagGroup") {
-                fields.fault("flagGroup", "is given when the flag is made, and stays: another would move its users");
+                fields.fault("flagGroup", PINNED);
             }
             let change = Self::read(fields);
             if change == Self::default() {
@@ -225,34 +271,60 @@ impl FlagChange {
     }
 
     fn read(fields: &mut Fields<'_>) -> Self {
-        let triggers = fields.within("rollbackTriggers", RollbackTriggers::read).map(Some);
-        // `null` counts as absent elsewhere; here it says that there are to be none.
-        let none = || fields.is_null("rollbackTriggers").then_some(None);
-        let triggers = triggers.or_else(none);
         Self {
             enabled: fields.optional("enabled", "true or false", Value::as_bool),
             percentage: fields.optional("rolloutPercentage", PERCENTAGE, percentage),
             whitelist: users(fields, "userWhitelist"),
             blacklist: users(fields, "userBlacklist"),
             conditions: fields.within("conditions", Conditions::read),
-            triggers,
+            triggers: or_none(fields, "rollbackTriggers", RollbackTriggers::read),
+            plan: or_none(fields, "rolloutPlan", Plan::read),
+            experiment: or_none(fields, "experiment", Experiment::read),
         }
     }
 
     /// The flag as it is then.
     #[must_use]
-    pub fn of(self, flag: Flag) -> Flag {
+    pub fn of(&self, flag: Flag) -> Flag {
+        let change = self.clone();
         Flag {
             name: flag.name,
             group: flag.group,
-            enabled: self.enabled.unwrap_or(flag.enabled),
-            percentage: self.percentage.unwrap_or(flag.percentage),
-            whitelist: self.whitelist.unwrap_or(flag.whitelist),
-            blacklist: self.blacklist.unwrap_or(flag.blacklist),
-            conditions: self.conditions.unwrap_or(flag.conditions),
-            triggers: self.triggers.unwrap_or(flag.triggers),
+            enabled: change.enabled.unwrap_or(flag.enabled),
+            percentage: change.percentage.unwrap_or(flag.percentage),
+            whitelist: change.whitelist.unwrap_or(flag.whitelist),
+            blacklist: change.blacklist.unwrap_or(flag.blacklist),
+            conditions: change.conditions.unwrap_or(flag.conditions),
+            triggers: change.triggers.unwrap_or(flag.triggers),
+            plan: change.plan.unwrap_or(flag.plan),
+            experiment: change.experiment.unwrap_or(flag.experiment),
         }
     }
+}
+
+/// Why a flag is changed, as the body says it.
+///
+/// # Errors
+/// It is no [`REASON`].
+pub fn reason(body: &[u8]) -> Result<Option<String>, Vec<FieldFault>> {
+    let read = |value: &Value| value.as_str().filter(|text| is_reason(text)).map(str::to_owned);
+    read_object(body, |fields| Some(fields.optional("reason", REASON, read)))
+}
+
+/// Whether a text is a [`REASON`].
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    (1..=500).contains(&text.chars().count()) && !text.contains('\0')
+}
+
+/// A part that `null` takes away, which counts as absent elsewhere.
+fn or_none<T>(
+    fields: &mut Fields<'_>,
+    name: &str,
+    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    let none = fields.is_null(name).then_some(None);
+    none.or_else(|| fields.within(name, read).map(Some))
 }
 
 #[cfg(test)]
@@ -273,6 +345,10 @@ mod tests {
             "userWhitelist": ["ana"], "userBlacklist": ["bob", "cyd"],
             "conditions": {"userTier": ["vip"], "accountAge": 30, "region": ["eu", "us"], "platform": ["onlyfans"]},
             "rollbackTriggers": {"errorRateThreshold": 2.5, "latencyThreshold": 4_000, "timeWindowMinutes": 10},
+            "rolloutPlan": {"steps": [{"percentage": 5, "bakeMinutes": 60}, {"percentage": 100, "bakeMinutes": 1_440}]},
+            "experiment": {"name": "tone", "variants": [
+                {"name": "as-before", "weight": 1}, {"name": "warm", "weight": 3, "provider": "azure", "instructions": "Be warm."},
+            ]},
         })
     }
 
@@ -299,13 +375,14 @@ mod tests {
             "userWhitelist": ["ana", "b b"], "userBlacklist": "bob",
             "conditions": {"userTier": [], "accountAge": -1, "region": ["", 7], "platform": "onlyfans"},
             "rollbackTriggers": {"errorRateThreshold": 101, "latencyThreshold": 0},
+            "rolloutPlan": {"steps": [{"percentage": 25, "bakeMinutes": 0}, {"percentage": 50, "bakeMinutes": 1},
+                {"percentage": 50, "bakeMinutes": 1}]},
+            "experiment": {"name": "e", "variants": [
+                {"name": "a", "weight": 0}, {"name": "b", "weight": 1, "provider": "both"}, {"name": "b", "weight": 1}]},
         });
         let expected = [
             "/name",
             "/flagGroup",
-            "/rollbackTriggers/errorRateThreshold",
-            "/rollbackTriggers/latencyThreshold",
-            "/rollbackTriggers/timeWindowMinutes",
             "/enabled",
             "/rolloutPercentage",
             "/userWhitelist/1",
@@ -315,10 +392,18 @@ mod tests {
             "/conditions/region/0",
             "/conditions/region/1",
             "/conditions/platform",
+            "/rollbackTriggers/errorRateThreshold",
+            "/rollbackTriggers/latencyThreshold",
+            "/rollbackTriggers/timeWindowMinutes",
+            "/rolloutPlan/steps/0/bakeMinutes",
+            "/rolloutPlan/steps/2",
+            "/experiment/variants/0/weight",
+            "/experiment/variants/1/provider",
+            "/experiment/variants/2",
         ];
         assert_eq!(pointers(parse(&faulty)), expected);
         assert_eq!(pointers(parse(&json!({}))), ["/name"]);
-        let many: Vec<_> = (0..1_001).map(|n| format!("u{n}")).collect();
+        let many: Vec<_> = (0..501).map(|n| format!("u{n}")).collect();
         assert_eq!(pointers(parse(&json!({"name": "a", "userWhitelist": many}))), ["/userWhitelist"]);
     }
 
@@ -339,11 +424,14 @@ mod tests {
             change(json!({"name": name, "enabled": false})),
             Ok(expected(&|flag| flag["enabled"] = json!(false)))
         );
-        let cleared = json!({"name": name, "conditions": {}, "rollbackTriggers": null, "userWhitelist": []});
+        let cleared = json!({"name": name, "conditions": {}, "rollbackTriggers": null, "rolloutPlan": null, "experiment": null,
+            "userWhitelist": []});
         let without = expected(&|flag| {
             flag["conditions"] = json!({});
             flag["userWhitelist"] = json!([]);
-            flag.as_object_mut().unwrap().remove("rollbackTriggers");
+            for part in ["rollbackTriggers", "rolloutPlan", "experiment"] {
+                flag.as_object_mut().unwrap().remove(part);
+            }
         });
         assert_eq!(change(cleared), Ok(without));
         assert_eq!(pointers(change(json!({"name": name}))), ["/name"]);

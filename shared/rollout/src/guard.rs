@@ -1,4 +1,5 @@
-//! When a rollout is taken back: what those who are in it see, held against those who are not.
+//! When a rollout is taken back: what those who are in it see, held against those who are not; and for what only the new system tells
+//! (costs, and texts that may not be used) against what it was before the present step.
 //!
 //! A look is at several windows: the flag's own finds in minutes what is grave, and the longer ones in hours what is not, or where
 //! requests are few. None reaches back behind the rollout's present step.
@@ -12,7 +13,10 @@
 
 use std::collections::BTreeSet;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::flag::RollbackTriggers;
+use crate::tally::{Course, Tally};
 
 /// How likely it may be, at the most, that an equal side is taken back within a day.
 const RISK_A_DAY: f64 = 0.01;
@@ -20,12 +24,17 @@ const RISK_A_DAY: f64 = 0.01;
 const LOOKS_A_DAY: f64 = 1_440.0;
 /// The windows of a look, each so many times that of the flag.
 pub const WINDOWS: [u32; 3] = [1, 6, 36];
-/// Asked of a window: errors and slowness, each against the other side and against what the flag allows.
-const QUESTIONS: f64 = 4.0 * WINDOWS.len() as f64;
+/// Asked of a window: errors and slowness, each against the other side and against what the flag allows, and costs and blocked texts
+/// against what they were.
+const QUESTIONS: f64 = 6.0 * WINDOWS.len() as f64;
+/// No window is longer: so long its requests are remembered.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 /// Of fewer requests nothing is said.
 pub const LEAST_REQUESTS: u64 = 100;
 /// Of the requests so many may be slower than the flag's latency, which is that of the 95th percentile.
 const SLOW_SHARE: f64 = 0.05;
+/// What is dearer than this share of the requests before the step were is counted as costly.
+const COSTLY_QUANTILE: f64 = 0.9;
 
 /// What the requests of one side came to, over a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +45,10 @@ pub struct Side {
     pub errors: u64,
     /// How many took longer than the flag's `latencyThreshold`.
     pub slow: u64,
+    /// How many texts may not be used.
+    pub blocked: u64,
+    /// How many cost more than nine of ten did before the step.
+    pub costly: u64,
 }
 
 impl Side {
@@ -55,6 +68,10 @@ pub enum Breach {
     Slower,
     /// A slower 95th percentile than the flag allows, and not on the other side.
     TooSlow,
+    /// More texts that may not be used than before the step.
+    MoreBlocked,
+    /// Dearer requests than before the step.
+    Costlier,
 }
 
 impl Breach {
@@ -66,6 +83,8 @@ impl Breach {
             Self::TooManyErrors => "error_rate_threshold",
             Self::Slower => "slower",
             Self::TooSlow => "latency_threshold",
+            Self::MoreBlocked => "more_blocked",
+            Self::Costlier => "costlier",
         }
     }
 }
@@ -77,6 +96,33 @@ pub struct Sides {
     pub inside: Side,
     /// Those who are not.
     pub outside: Side,
+    /// Those who were in, over the day before the step.
+    pub before: Side,
+}
+
+impl Sides {
+    /// All windows of a look at a rollout that has its present share since `stepped_at`. The minute of the step itself is of neither
+    /// side of it.
+    #[must_use]
+    pub fn of(course: &Course, triggers: &RollbackTriggers, stepped_at: Timestamp, now: Timestamp) -> [Self; WINDOWS.len()] {
+        // The minute that is under way counts as well.
+        let end = now + SignedDuration::from_mins(1);
+        let before = course.sum(true, stepped_at - LONGEST, stepped_at);
+        let costly = before.costs.quantile(COSTLY_QUANTILE);
+        let side = |tally: &Tally| Side {
+            requests: tally.requests,
+            errors: tally.errors,
+            slow: tally.slow,
+            blocked: tally.blocked,
+            costly: costly.map_or(0, |bin| tally.costs.above(bin)),
+        };
+        WINDOWS.map(|times| {
+            let length = SignedDuration::from_mins((times * triggers.time_window_minutes).into());
+            let from = (end - length.min(LONGEST)).max(stepped_at);
+            let [inside, outside] = [true, false].map(|inside| side(&course.sum(inside, from, end)));
+            Self { inside, outside, before: side(&before) }
+        })
+    }
 }
 
 /// What is wrong over one of the [`WINDOWS`], if anything is: each breach once, in their order.
@@ -85,7 +131,7 @@ pub fn look(windows: &[Sides; WINDOWS.len()], triggers: &RollbackTriggers) -> BT
     windows.iter().flat_map(|sides| breaches(*sides, triggers)).collect()
 }
 
-fn breaches(Sides { inside, outside }: Sides, triggers: &RollbackTriggers) -> Vec<Breach> {
+fn breaches(Sides { inside, outside, before }: Sides, triggers: &RollbackTriggers) -> Vec<Breach> {
     if !inside.is_enough() {
         return Vec::new();
     }
@@ -96,14 +142,16 @@ fn breaches(Sides { inside, outside }: Sides, triggers: &RollbackTriggers) -> Ve
         (Breach::TooManyErrors, is_over(inside, outside, errors, allowed)),
         (Breach::Slower, is_more(inside, outside, slow)),
         (Breach::TooSlow, is_over(inside, outside, slow, SLOW_SHARE)),
+        (Breach::MoreBlocked, is_more(inside, before, |side| side.blocked)),
+        (Breach::Costlier, is_more(inside, before, |side| side.costly)),
     ];
     all.into_iter().filter_map(|(breach, is_so)| is_so.then_some(breach)).collect()
 }
 
-/// Whether more happens inside than outside. If it happened to both alike, each event would be inside as often as a request is.
-fn is_more(inside: Side, outside: Side, of: impl Fn(Side) -> u64) -> bool {
-    let share = inside.requests as f64 / (inside.requests + outside.requests) as f64;
-    outside.is_enough() && is_beyond_chance(of(inside), of(inside) + of(outside), share)
+/// Whether more happens to these than to the others. If it happened to both alike, each event would be theirs as often as a request is.
+fn is_more(these: Side, others: Side, of: impl Fn(Side) -> u64) -> bool {
+    let share = these.requests as f64 / (these.requests + others.requests) as f64;
+    others.is_enough() && is_beyond_chance(of(these), of(these) + of(others), share)
 }
 
 /// Whether more happens inside than is allowed. Where it is as bad outside, to go back would mend nothing.
@@ -133,11 +181,12 @@ mod tests {
         RollbackTriggers { error_rate_threshold: 5.0, latency_threshold: 4_000, time_window_minutes: 10 };
 
     fn found(inside: Side, outside: Side, triggers: &RollbackTriggers) -> Vec<Breach> {
-        look(&[Sides { inside, outside }, Sides::default(), Sides::default()], triggers).into_iter().collect()
+        let before = Side::default();
+        look(&[Sides { inside, outside, before }, Sides::default(), Sides::default()], triggers).into_iter().collect()
     }
 
     fn side(requests: u64, errors: u64, slow: u64) -> Side {
-        Side { requests, errors, slow }
+        Side { requests, errors, slow, ..Side::default() }
     }
 
     #[test]
@@ -199,41 +248,85 @@ mod tests {
 
     /// The minutes of a day at one side, and the sum of each window.
     #[derive(Default)]
-    struct Course {
+    struct Day {
         minutes: Vec<Side>,
         sums: [Side; WINDOWS.len()],
     }
 
-    impl Course {
-        fn minute(&mut self, chance: &mut Chance, (requests, error_rate): (u64, f64)) {
-            let mut events = |rate: f64| chance.events(requests as f64 * rate).min(requests);
-            let minute = side(requests, events(error_rate), events(0.02));
-            self.minutes.push(minute);
-            for (sum, window) in self.sums.iter_mut().zip(WINDOWS) {
-                let length = (window * TRIGGERS.time_window_minutes) as usize;
-                let gone = self.minutes.len().checked_sub(length + 1).map_or(Side::default(), |at| self.minutes[at]);
-                let moved = |of: fn(&Side) -> u64| of(sum) + of(&minute) - of(&gone);
-                *sum = side(moved(|side| side.requests), moved(|side| side.errors), moved(|side| side.slow));
+    /// How often what happens to requests.
+    #[derive(Debug, Clone, Copy)]
+    struct Rates {
+        requests: u64,
+        errors: f64,
+        costly: f64,
+    }
+
+    impl Rates {
+        /// So many a minute, so many of which fail. Each one in fifty is slow, and blocked.
+        fn new(requests: u64, errors: f64) -> Self {
+            Self { requests, errors, costly: 0.1 }
+        }
+
+        fn draw(self, chance: &mut Chance) -> Side {
+            let mut events = |rate: f64| chance.events(self.requests as f64 * rate).min(self.requests);
+            Side {
+                requests: self.requests,
+                errors: events(self.errors),
+                slow: events(0.02),
+                blocked: events(0.02),
+                costly: events(self.costly),
             }
         }
     }
 
-    /// After how many minutes of a day it is taken back, if it is.
-    fn taken_back(day: u64, inside: (u64, f64), outside: (u64, f64)) -> Option<usize> {
-        let (mut chance, mut courses) = (Chance(day), [Course::default(), Course::default()]);
-        (1..=1_440).find(|_| {
-            for (course, of) in courses.iter_mut().zip([inside, outside]) {
-                course.minute(&mut chance, of);
+    fn zip(a: Side, b: Side, of: impl Fn(u64, u64) -> u64) -> Side {
+        Side {
+            requests: of(a.requests, b.requests),
+            errors: of(a.errors, b.errors),
+            slow: of(a.slow, b.slow),
+            blocked: of(a.blocked, b.blocked),
+            costly: of(a.costly, b.costly),
+        }
+    }
+
+    impl Day {
+        fn minute(&mut self, minute: Side) {
+            self.minutes.push(minute);
+            for (sum, window) in self.sums.iter_mut().zip(WINDOWS) {
+                let length = (window * TRIGGERS.time_window_minutes) as usize;
+                let gone = self.minutes.len().checked_sub(length + 1).map_or(Side::default(), |at| self.minutes[at]);
+                *sum = zip(zip(*sum, minute, |a, b| a + b), gone, |a, b| a - b);
             }
-            let sides = |at: usize| Sides { inside: courses[0].sums[at], outside: courses[1].sums[at] };
+        }
+    }
+
+    /// The requests of so many minutes before the step. What is costly is set by what they cost themselves, so of them it is one in ten,
+    /// and of those after it more or fewer: how many more, by chance, is given to `rates`.
+    fn before(minutes: u64, chance: &mut Chance, rates: &mut Rates) -> Side {
+        let sum = (0..minutes).fold(Side::default(), |sum, _| zip(sum, rates.draw(chance), |a, b| a + b));
+        let normal = (0..12).map(|_| chance.next()).sum::<f64>() - 6.0;
+        rates.costly = (0.1 + normal * (0.09 / sum.requests as f64).sqrt()).max(0.0);
+        Side { costly: sum.requests / 10, ..sum }
+    }
+
+    /// After how many minutes of a day it is taken back, if it is. The step was taken after so many minutes with the rates of the inside.
+    fn taken_back(day: u64, mut inside: Rates, outside: Rates, step: u64) -> Option<usize> {
+        let (mut chance, mut days) = (Chance(day), [Day::default(), Day::default()]);
+        let before = before(step, &mut chance, &mut inside);
+        (1..=1_440).find(|_| {
+            for (day, of) in days.iter_mut().zip([inside, outside]) {
+                day.minute(of.draw(&mut chance));
+            }
+            let sides = |at: usize| Sides { inside: days[0].sums[at], outside: days[1].sums[at], before };
             !look(&std::array::from_fn(sides), &TRIGGERS).is_empty()
         })
     }
 
     #[test]
     fn of_500_days_of_1440_looks_at_equal_sides_fewer_than_1_in_100_are_taken_back() {
-        for (inside, outside) in [((10, 0.01), (190, 0.01)), ((100, 0.02), (100, 0.02))] {
-            let days = (0..500).filter(|day| taken_back(*day, inside, outside).is_some()).count();
+        for (inside, outside, step) in [((10, 0.01), (190, 0.01), 20), ((100, 0.02), (100, 0.02), 1_440)] {
+            let (inside, outside) = (Rates::new(inside.0, inside.1), Rates::new(outside.0, outside.1));
+            let days = (0..500).filter(|day| taken_back(*day, inside, outside, step).is_some()).count();
             assert!(days < 5, "{days} of 500 days with {inside:?} and {outside:?}");
         }
     }
@@ -243,10 +336,51 @@ mod tests {
         for (inside, outside, minutes) in
             [((100, 0.06), (100, 0.02), 30), ((10, 0.06), (190, 0.02), 120), ((10, 0.03), (190, 0.01), 360)]
         {
+            let (inside, outside) = (Rates::new(inside.0, inside.1), Rates::new(outside.0, outside.1));
             for day in 0..50 {
-                let found = taken_back(day, inside, outside);
+                let found = taken_back(day, inside, outside, 0);
                 assert!(found.is_some_and(|found| found <= minutes), "{found:?} with {inside:?} and {outside:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_only_the_new_system_tells_is_held_against_what_it_was() {
+        let side = |blocked, costly| Side { requests: 1_000, blocked, costly, ..Side::default() };
+        let outside = Side::default();
+        let found = |inside, before| breaches(Sides { inside, outside, before }, &TRIGGERS);
+        assert_eq!(found(side(30, 120), side(20, 100)), []);
+        assert_eq!(found(side(90, 120), side(20, 100)), [Breach::MoreBlocked]);
+        assert_eq!(found(side(30, 250), side(20, 100)), [Breach::Costlier]);
+        // Nobody was in before: there is nothing to hold it against.
+        assert_eq!(found(side(900, 900), Side::default()), []);
+    }
+
+    #[test]
+    fn a_look_is_at_what_came_after_the_step() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (stepped_at, now) = (at("2026-11-23T10:00:30Z"), at("2026-11-23T10:05:10Z"));
+        let mut course = Course::default();
+        let minute = |text: &str| at(text).as_second() / 60;
+        // Ten requests before, of which one was dear; then one a minute, on both sides, all of them dear.
+        for (bin, count) in [(40, 9), (60, 1)] {
+            let tally = course.tally(minute("2026-11-23T09:59:00Z"), true);
+            tally.requests += count;
+            tally.costs.add(Some(bin), count);
+        }
+        for clock in ["10:00", "10:01", "10:04", "10:05", "10:06"] {
+            for inside in [true, false] {
+                let tally = course.tally(minute(&format!("2026-11-23T{clock}:00Z")), inside);
+                (tally.requests, tally.blocked) = (tally.requests + 1, tally.blocked + 1);
+                tally.costs.add(Some(50), 1);
+            }
+        }
+        let triggers = RollbackTriggers { time_window_minutes: 3, ..TRIGGERS };
+        let windows = Sides::of(&course, &triggers, stepped_at, now);
+        let seen = |requests| Side { requests, blocked: requests, costly: requests, ..Side::default() };
+        let before = Side { requests: 10, costly: 1, ..Side::default() };
+        assert_eq!(windows[0], Sides { inside: seen(2), outside: seen(2), before });
+        assert_eq!(windows[1], Sides { inside: seen(3), outside: seen(3), before });
+        assert_eq!(windows[1], windows[2]);
     }
 }

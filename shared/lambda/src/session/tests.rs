@@ -88,7 +88,7 @@ fn by_bearer(sessions: &Sessions, token: &str) -> Result<Principal, AuthError> {
 }
 
 fn caller(id: &str, role: Role) -> Result<Principal, AuthError> {
-    Ok(Principal { user_id: UserId::parse(id).unwrap(), role })
+    Ok(Principal { user_id: UserId::parse(id).unwrap(), role, attributes: Attributes::default() })
 }
 
 /// The caller of a session with [`claims`].
