@@ -9,7 +9,7 @@ use huntaze_lambda::page;
 use huntaze_lambda::problem::Problem;
 use huntaze_rollout::choice::Who;
 use huntaze_rollout::flag::{Flag, FlagChange, FlagName, REASON, is_reason, reason};
-use huntaze_rollout::store::{Action, Change, Event, Kept, Latch, MAX_FLAGS, Row, WriteError};
+use huntaze_rollout::store::{Action, Change, Event, Kept, MAX_FLAGS, Row, WriteError, Written};
 use huntaze_rollout::users;
 use serde_json::{Value, json};
 
@@ -69,7 +69,8 @@ impl App {
         let name = name(call)?;
         let user = call.parameter("userId")?.and_then(|id| UserId::parse(id).ok());
         let user = user.ok_or_else(|| Problem::invalid_field("userId", "is required: a user id"))?;
-        let platforms: Vec<_> = call.parameter("platform")?.into_iter().flat_map(|p| p.split(',')).map(str::to_owned).collect();
+        let platforms: Vec<_> =
+            call.parameter("platform")?.into_iter().flat_map(|p| p.split(',')).map(str::to_owned).collect();
         let remembered = users::attributes(&self.database, &user);
         let (kept, remembered) = tokio::join!(self.found(&name), remembered);
         let (kept, attributes) = (kept?, remembered.map_err(|error| Problem::internal(&error))?);
@@ -109,18 +110,20 @@ impl App {
         for _ in 0..TRIES {
             let before = self.flags.get(name).await.map_err(|error| Problem::internal(&error))?;
             reads.check(&before, &edit)?;
-            let (flag, action) = edit.apply(call, before.kept.as_ref())?;
+            let (after, action) = edit.apply(call, before.kept.as_ref())?;
             if action == Action::Created {
                 self.leave_room().await?;
             }
             let change = Change { at: call.now, by: principal.user_id.to_string(), action, reason: reason.clone() };
-            match self.flags.write(name, &before, flag, &change).await {
+            match self.flags.write(name, &before, after, &change).await {
                 Ok(Row { kept: Some(kept), .. }) => {
                     let status = if action == Action::Created { StatusCode::CREATED } else { StatusCode::OK };
                     return Ok(shown(call, status, &kept));
                 }
                 Ok(Row { kept: None, version }) => {
-                    return Ok(Reply::ok(call.envelope(json!({"name": name.as_str(), "deleted": true, "version": version}))));
+                    return Ok(Reply::ok(
+                        call.envelope(json!({"name": name.as_str(), "deleted": true, "version": version})),
+                    ));
                 }
                 Err(WriteError::Stale) if matches!(reads, Reads::Any) => {}
                 Err(WriteError::Stale) => break,
@@ -133,7 +136,8 @@ impl App {
 
     async fn leave_room(&self) -> Result<(), Problem> {
         let flags = self.flags.all().await.map_err(|error| Problem::internal(&error))?;
-        let full = || Problem::new(ErrorCode::Conflict, format!("there are {MAX_FLAGS} flags already; delete one of them"));
+        let full =
+            || Problem::new(ErrorCode::Conflict, format!("there are {MAX_FLAGS} flags already; delete one of them"));
         if flags.len() < MAX_FLAGS { Ok(()) } else { Err(full()) }
     }
 
@@ -154,18 +158,21 @@ enum Edit {
 }
 
 impl Edit {
-    fn apply(&self, call: &Call, before: Option<&Kept>) -> Result<(Option<(Flag, Option<Latch>)>, Action), Problem> {
+    fn apply(&self, call: &Call, before: Option<&Kept>) -> Result<(Option<Written>, Action), Problem> {
         let was = before.map(|kept| &kept.flag);
         match (self, before) {
             (Self::Replace, _) => {
                 let flag = Flag::parse_over(&call.body, was).map_err(Problem::invalid)?;
-                Ok((Some((flag, None)), if before.is_some() { Action::Replaced } else { Action::Created }))
+                Ok((
+                    Some(Written { flag, latch: None }),
+                    if before.is_some() { Action::Replaced } else { Action::Created },
+                ))
             }
             (Self::Change(change), Some(kept)) => {
                 let flag = change.of(kept.flag.clone()).checked(was).map_err(Problem::invalid)?;
                 // Whoever sets the share has decided how to go on after a rollback.
                 let latch = kept.latch.clone().filter(|_| change.percentage.is_none());
-                Ok((Some((flag, latch)), Action::Changed))
+                Ok((Some(Written { flag, latch }), Action::Changed))
             }
             (Self::Change(_) | Self::Delete, None) => Err(unknown()),
             (Self::Delete, Some(_)) => Ok((None, Action::Deleted)),
@@ -197,7 +204,10 @@ impl Reads {
             }
             (None, Some(none)) if none == "*" => Ok(Self::None),
             (None, None) => Ok(Self::Unsaid),
-            _ => Err(Problem::invalid_field("If-Match", "must be the flag's `ETag`, or `*`; `If-None-Match` may be `*` alone")),
+            _ => Err(Problem::invalid_field(
+                "If-Match",
+                "must be the flag's `ETag`, or `*`; `If-None-Match` may be `*` alone",
+            )),
         }
     }
 

@@ -60,7 +60,7 @@ impl Consumer for App {
             }
         };
         let outcome = self.orchestrator.take_up(&claimed, message.now, message.deadline - AFTERMATH).await;
-        let Outcome { answer, fallbacks, left } = outcome;
+        let Outcome { answer, fallbacks, left, .. } = outcome;
         count(&message, &left);
         metrics::fallbacks(&message.origin(), fallbacks);
         let trace = message.trace.id();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join;
 use http::Method;
 use huntaze_costs::alert::Alert;
 use huntaze_domain::error::ErrorCode;
@@ -95,7 +96,13 @@ impl Campaigns {
     /// Serves a request here, if its user is taken in.
     async fn attempt(&self, call: &Call, principal: &Principal, read: Result<Request, Problem>) -> (Side, Choice) {
         let (side, choice, seen) = self.decide(call, principal, read).await;
-        metrics::flag_decision(self.rollout.name().as_str(), choice.enrolled, choice.reason.as_str(), call.now, call.trace.id());
+        metrics::flag_decision(
+            self.rollout.name().as_str(),
+            choice.enrolled,
+            choice.reason.as_str(),
+            call.now,
+            call.trace.id(),
+        );
         if let Side::Here(answer, _) = &side {
             let failed = answer.as_ref().is_err_and(|problem| status_and_title(problem.code).0.is_server_error());
             let blocked = answer.as_ref().is_err_and(|problem| problem.code == ErrorCode::ComplianceViolation);
@@ -124,10 +131,8 @@ impl Campaigns {
         // Asked beside the first statement. Whatever becomes of the request, it has counted.
         let denied = self.limit.denied_already(&principal.user_id);
         let admission = self.limit.check(&principal.user_id).shared();
-        let admitted = async {
-            let (admission, choice) = tokio::join!(admission.clone(), choosing.clone());
-            !admission.is_denied() && choice.enrolled
-        };
+        let both = join(admission.clone(), choosing.clone());
+        let admitted = both.map(|(admission, choice)| !admission.is_denied() && choice.enrolled);
         let outcome = match read {
             Ok(_) if denied.is_some() => Ok(Err(RunError::NotAdmitted).into()),
             Ok(request) => Ok(self.orchestrator.handle(request, admitted).await),
@@ -232,7 +237,11 @@ impl Campaigns {
             self.count_side(call, choice, failed, false, None);
         }
         let answered = answered.map_err(|error| unanswered(&error))?;
-        Ok(Reply { status: answered.status, headers: Vec::new(), content: Content::Foreign(answered.headers, answered.body) })
+        Ok(Reply {
+            status: answered.status,
+            headers: Vec::new(),
+            content: Content::Foreign(answered.headers, answered.body),
+        })
     }
 
     /// Counts what a request came to on its side, behind the answer.
@@ -305,7 +314,8 @@ fn old_reply(reply: Reply) -> Reply {
 
 /// An error of ours as old clients know it.
 fn old_error(problem: &Problem) -> Reply {
-    let faults: Vec<_> = problem.errors.iter().take(MOST_FAULTS).map(|f| format!("{}: {}", f.pointer, f.detail)).collect();
+    let faults: Vec<_> =
+        problem.errors.iter().take(MOST_FAULTS).map(|f| format!("{}: {}", f.pointer, f.detail)).collect();
     let message = if faults.is_empty() { problem.detail.clone() } else { faults.join("; ") };
     let (status, _) = status_and_title(problem.code);
     Reply { status, headers: problem.all_headers(), ..Reply::ok(old::error(&message)) }

@@ -101,7 +101,11 @@ impl Estimate {
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn outcomes(database: &Database, experiment: &str, since: Timestamp) -> Result<BTreeMap<String, Value>, StoreError> {
+pub async fn outcomes(
+    database: &Database,
+    experiment: &str,
+    since: Timestamp,
+) -> Result<BTreeMap<String, Value>, StoreError> {
     let params = [(&experiment as _, Type::TEXT), (&since as _, Type::TIMESTAMPTZ)];
     let mut found: BTreeMap<String, (i64, i64, Map<String, Value>)> = BTreeMap::new();
     for row in database.query(EXPERIMENT, &params).await? {
@@ -146,7 +150,9 @@ mod tests {
 
     #[test]
     fn students_quantiles_are_those_of_the_tables() {
-        for (freedom, t) in [(1.0, 12.706), (2.0, 4.303), (3.0, 3.182), (5.0, 2.571), (10.0, 2.228), (30.0, 2.042), (1e9, 1.960)] {
+        for (freedom, t) in
+            [(1.0, 12.706), (2.0, 4.303), (3.0, 3.182), (5.0, 2.571), (10.0, 2.228), (30.0, 2.042), (1e9, 1.960)]
+        {
             close(students_t(freedom), t, t / 100.0);
         }
     }

@@ -45,7 +45,8 @@ pub fn chat(workflow_type: WorkflowType, intent: &WorkflowIntent, platforms: &[S
         fields.insert("messageType".to_owned(), message_type.into());
     }
     let besides = intent.dealt.as_ref().and_then(|dealt| dealt.instructions.as_deref());
-    let system = besides.map_or_else(|| system(workflow_type).to_owned(), |text| format!("{}\n{text}\n", system(workflow_type)));
+    let system =
+        besides.map_or_else(|| system(workflow_type).to_owned(), |text| format!("{}\n{text}\n", system(workflow_type)));
     let mut chat = vec![
         ChatMessage { role: "system", content: system },
         ChatMessage { role: "user", content: request.to_string() },

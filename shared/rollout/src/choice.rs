@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::bucket::Percentage;
 use crate::evaluate::{Decision, Reason, Subject, Switches};
-use crate::flag::{FlagName, HYBRID_ORCHESTRATOR};
+use crate::flag::{Flag, FlagName, HYBRID_ORCHESTRATOR};
 use crate::store::{Flags, Kept};
 use crate::users;
 
@@ -115,9 +115,9 @@ enum Found {
 }
 
 impl Read {
-    fn is_good(&self, now: Timestamp) -> bool {
+    fn is_good(&self, now: Timestamp, instant: Instant) -> bool {
         let bound = if matches!(self.found, Found::Unread) { REST } else { FRESH };
-        let other = SignedDuration::try_from(self.instant.elapsed()).unwrap_or(SignedDuration::MAX);
+        let other = SignedDuration::try_from(instant.duration_since(self.instant)).unwrap_or(SignedDuration::MAX);
         (SignedDuration::ZERO..bound).contains(&now.duration_since(self.asked)) && other < bound
     }
 }
@@ -210,7 +210,7 @@ impl Rollout {
     }
 
     async fn found(&self, now: Timestamp) -> Found {
-        if let Some(read) = lock(&self.last).as_ref().filter(|read| read.is_good(now)) {
+        if let Some(read) = lock(&self.last).as_ref().filter(|read| read.is_good(now, Instant::now())) {
             return read.found.clone();
         }
         let instant = Instant::now();
@@ -252,17 +252,22 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether its share counts in place of the flag's.
+    /// What is said over a flag: over others than the hybrid orchestrator's, nothing.
+    fn over(self, flag: &Flag) -> Self {
+        let own = flag.name.as_str() == HYBRID_ORCHESTRATOR;
+        if own { self } else { Self { mode: Mode::ByFlag, percentage: None } }
+    }
+
+    /// The share that counts in place of the flag's own.
     #[must_use]
-    pub fn has_share(self) -> bool {
-        self.percentage.is_some()
+    pub fn share_over(self, flag: &Flag) -> Option<Percentage> {
+        self.over(flag).percentage
     }
 
     /// What a flag comes to for a user, and why.
     #[must_use]
     pub fn explain(self, kept: &Kept, who: Who<'_>, now: Timestamp) -> (bool, Why, Decision) {
-        let own = kept.flag.name.as_str() == HYBRID_ORCHESTRATOR;
-        let settings = if own { self } else { Self { mode: Mode::ByFlag, percentage: None } };
+        let settings = self.over(&kept.flag);
         let switches = Switches { enabled: settings.mode != Mode::Nobody, percentage: settings.percentage };
         let decision = kept.flag.decide(&subject(who, who.attributes, now), switches);
         match settings.mode {
@@ -321,9 +326,13 @@ mod tests {
             env.finish(Some((settings.mode, settings.percentage))).map_err(|fault| fault.0.len())
         };
         assert_eq!(read(&[]), Ok((Mode::ByFlag, None)));
-        for (text, mode) in
-            [("true", Mode::ByFlag), ("1", Mode::ByFlag), ("FALSE", Mode::Nobody), ("0", Mode::Nobody), ("always", Mode::Everybody)]
-        {
+        for (text, mode) in [
+            ("true", Mode::ByFlag),
+            ("1", Mode::ByFlag),
+            ("FALSE", Mode::Nobody),
+            ("0", Mode::Nobody),
+            ("always", Mode::Everybody),
+        ] {
             assert_eq!(read(&[("HYBRID_ORCHESTRATOR_ENABLED", text)]), Ok((mode, None)), "{text}");
         }
         assert_eq!(read(&[("HYBRID_ORCHESTRATOR_PERCENTAGE", "25")]), Ok((Mode::ByFlag, Percentage::new(25))));
@@ -331,17 +340,19 @@ mod tests {
         assert_eq!(read(&odd), Err(2));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_flag_is_old_when_either_clock_says_so() {
-        let asked: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
-        let read = Read { found: Found::Absent, asked, instant: Instant::now() };
-        let at = |millis| asked + SignedDuration::from_millis(millis);
-        assert!(read.is_good(at(0)) && read.is_good(at(4_999)));
-        assert!(!read.is_good(at(5_000)), "it was frozen");
-        assert!(!read.is_good(at(-1)), "the clock was set back");
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert!(!read.is_good(at(0)), "the clock stands still");
-        let unread = Read { found: Found::Unread, asked, instant: Instant::now() };
-        assert!(unread.is_good(at(1_999)) && !unread.is_good(at(2_000)));
+    #[test]
+    fn design_flags_older_than_5_s_are_read_again() {
+        let (asked, instant): (Timestamp, _) = ("2026-11-23T10:00:00Z".parse().unwrap(), Instant::now());
+        let read = |found| Read { found, asked, instant };
+        let is_good = |read: &Read, wall: i64, other: u64| {
+            read.is_good(asked + SignedDuration::from_millis(wall), instant + Duration::from_millis(other))
+        };
+        let absent = read(Found::Absent);
+        assert!(is_good(&absent, 0, 0) && is_good(&absent, 4_999, 4_999));
+        assert!(!is_good(&absent, 5_000, 0), "it was frozen");
+        assert!(!is_good(&absent, -1, 1), "the clock was set back");
+        assert!(!is_good(&absent, 0, 5_000), "the clock stands still");
+        let unread = read(Found::Unread);
+        assert!(is_good(&unread, 1_999, 1_999) && !is_good(&unread, 2_000, 2_000));
     }
 }

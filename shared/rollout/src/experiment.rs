@@ -124,10 +124,7 @@ mod tests {
             provider: None,
             instructions: None,
         };
-        Experiment {
-            name: FlagName::parse(name).unwrap(),
-            variants: weights.iter().enumerate().map(variant).collect(),
-        }
+        Experiment { name: FlagName::parse(name).unwrap(), variants: weights.iter().enumerate().map(variant).collect() }
     }
 
     /// How many of 100,000 users it is so of, in tenths of a percent.

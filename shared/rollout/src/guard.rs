@@ -104,7 +104,12 @@ impl Sides {
     /// All windows of a look at a rollout that has its present share since `stepped_at`. The minute of the step itself is of neither
     /// side of it.
     #[must_use]
-    pub fn of(course: &Course, triggers: &RollbackTriggers, stepped_at: Timestamp, now: Timestamp) -> [Self; WINDOWS.len()] {
+    pub fn of(
+        course: &Course,
+        triggers: &RollbackTriggers,
+        stepped_at: Timestamp,
+        now: Timestamp,
+    ) -> [Self; WINDOWS.len()] {
         // The minute that is under way counts as well.
         let end = now + SignedDuration::from_mins(1);
         let before = course.sum(true, stepped_at - LONGEST, stepped_at);

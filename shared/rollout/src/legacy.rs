@@ -194,7 +194,8 @@ mod tests {
         let read = |url: &str| parts(url).map(|(scheme, authority, prefix)| format!("{scheme} {authority} {prefix}"));
         assert_eq!(read("https://old.example.com"), Ok("https old.example.com ".to_owned()));
         assert_eq!(read("http://127.0.0.1:3000/app/"), Ok("http 127.0.0.1:3000 /app".to_owned()));
-        for odd in ["old.example.com", "/path", "ftp://old.example.com", "https://old.example.com/?a=b", "https://", ""] {
+        for odd in ["old.example.com", "/path", "ftp://old.example.com", "https://old.example.com/?a=b", "https://", ""]
+        {
             assert!(read(odd).is_err(), "{odd}");
         }
     }

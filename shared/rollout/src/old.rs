@@ -64,7 +64,9 @@ pub fn to_new(body: &[u8]) -> Result<Vec<u8>, Vec<FieldFault>> {
 fn type_of(action: &Value) -> Result<Value, Vec<FieldFault>> {
     let found = ACTIONS.iter().find(|(name, _)| action == name).map(|(_, kind)| Value::from(*kind));
     let names = || ACTIONS.map(|(name, _)| format!("`{name}`")).join(", ");
-    found.ok_or_else(|| vec![FieldFault { pointer: "/action".to_owned(), detail: format!("must be one of {}", names()) }])
+    found.ok_or_else(|| {
+        vec![FieldFault { pointer: "/action".to_owned(), detail: format!("must be one of {}", names()) }]
+    })
 }
 
 /// What a payload says of the request itself.
@@ -107,7 +109,8 @@ mod tests {
 
     #[test]
     fn both_old_bodies_ask_for_the_same() {
-        let expected = json!({"userId": "ana", "type": "campaign_execution", "platforms": ["reddit"], "data": {"theme": "t"}});
+        let expected =
+            json!({"userId": "ana", "type": "campaign_execution", "platforms": ["reddit"], "data": {"theme": "t"}});
         for old in [
             json!({"userId": "ana", "type": "campaign_execution", "platforms": ["reddit"], "data": {"theme": "t"}}),
             json!({"user_id": "ana", "action": "plan_campaign", "payload": {"theme": "t"}, "platform": "reddit"}),
@@ -150,7 +153,10 @@ mod tests {
     #[test]
     fn answers_have_the_four_members_that_old_clients_know() {
         let made = answer(&json!({"success": true, "data": {"content": "c", "status": "completed"}, "metrics": {}}));
-        assert_eq!((&made["status"], &made["result"], &made["data"]["status"]), (&json!("success"), &json!("c"), &json!("completed")));
+        assert_eq!(
+            (&made["status"], &made["result"], &made["data"]["status"]),
+            (&json!("success"), &json!("c"), &json!("completed"))
+        );
         let later = answer(&json!({"data": {"status": "queued", "statusUrl": "/s"}}));
         assert_eq!((&later["result"], &later["data"]["statusUrl"]), (&Value::Null, &json!("/s")));
         for shown in [made, later, error("no")] {

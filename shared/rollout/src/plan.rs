@@ -51,7 +51,8 @@ impl Plan {
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let steps = self.0.iter().map(|step| json!({"percentage": step.percentage.get(), "bakeMinutes": step.bake_minutes}));
+        let steps =
+            self.0.iter().map(|step| json!({"percentage": step.percentage.get(), "bakeMinutes": step.bake_minutes}));
         json!({"steps": steps.collect::<Vec<_>>()})
     }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use redis::Script;
 
 use crate::flag::FlagName;
-use crate::tally::{Course, Tally, quarter};
+use crate::tally::{Course, Tally, micros, quarter};
 
 /// The hours that are read: a day, and the one that is under way.
 const HOURS: i64 = 25;
@@ -46,8 +46,7 @@ impl Seen {
         let flags = [("e", self.failed), ("s", self.slow), ("b", self.blocked)];
         counts.extend(flags.into_iter().filter(|(_, is_so)| *is_so).map(|(kind, _)| (kind.to_owned(), 1)));
         if let Some(cost) = self.cost {
-            // What a quantile is made of is rounded; what is booked is not.
-            let micros = (cost.to_json_number() * 1_000_000.0).round() as u64;
+            let micros = micros(cost);
             counts.extend([(format!("c{}", quarter(micros)), 1), ("m".to_owned(), micros)]);
         }
         counts

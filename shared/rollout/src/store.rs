@@ -85,6 +85,15 @@ impl Latch {
     }
 }
 
+/// A flag as it is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// It.
+    pub flag: Flag,
+    /// It is taken back, or stays so.
+    pub latch: Option<Latch>,
+}
+
 /// What a name stands for: a flag, or the version that its last one had.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
@@ -216,7 +225,7 @@ impl Flags {
         Err(TableError::because("there are more flags than are read at once"))
     }
 
-    /// Writes a flag over what was read of it, or deletes it where none is given; gives it as it is kept then.
+    /// Writes a flag over what was read of it, or deletes it where nothing is to be; gives it as it is kept then.
     ///
     /// # Errors
     /// [`WriteError`]
@@ -224,16 +233,20 @@ impl Flags {
         &self,
         name: &FlagName,
         before: &Row,
-        flag: Option<(Flag, Option<Latch>)>,
+        after: Option<Written>,
         change: &Change,
     ) -> Result<Row, WriteError> {
         let version = before.version + 1;
         let size = |flag: &Flag| Value::Object(flag.to_json()).to_string().len();
-        if flag.as_ref().is_some_and(|(flag, _)| size(flag) > MOST_BYTES) {
+        if after.as_ref().is_some_and(|after| size(&after.flag) > MOST_BYTES) {
             return Err(WriteError::TooLarge);
         }
-        let kept = flag.map(|(flag, latch)| Kept {
-            stepped_at: before.kept.as_ref().filter(|was| !is_step(&was.flag, &flag)).map_or(change.at, |was| was.stepped_at),
+        let kept = after.map(|Written { flag, latch }| Kept {
+            stepped_at: before
+                .kept
+                .as_ref()
+                .filter(|was| !is_step(&was.flag, &flag))
+                .map_or(change.at, |was| was.stepped_at),
             flag,
             version,
             updated_at: change.at,
@@ -259,7 +272,9 @@ impl Flags {
         let flag = put(item(name, row));
         let flag = match before {
             0 => flag.condition_expression("attribute_not_exists(version)"),
-            before => flag.condition_expression("version = :before").expression_attribute_values(":before", number(before)),
+            before => {
+                flag.condition_expression("version = :before").expression_attribute_values(":before", number(before))
+            }
         };
         let line = put(line(name, row, change)).condition_expression("attribute_not_exists(kind)");
         let write = |put| TransactWriteItem::builder().put(put).build();
@@ -274,7 +289,8 @@ impl Flags {
         let (mut found, mut after) = (Vec::new(), None);
         while found.len() < most {
             let query = self.client.query().table_name(&self.table).scan_index_forward(false).consistent_read(true);
-            let query = query.limit(i32::try_from(most - found.len()).unwrap_or(i32::MAX)).set_exclusive_start_key(after);
+            let query =
+                query.limit(i32::try_from(most - found.len()).unwrap_or(i32::MAX)).set_exclusive_start_key(after);
             let query = query.expression_attribute_values(":kind", text(history(name)));
             let query = match before {
                 None => query.key_condition_expression("kind = :kind"),

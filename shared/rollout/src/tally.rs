@@ -1,7 +1,10 @@
 //! Counts of requests, summed over minutes.
 
+#![expect(clippy::float_arithmetic, reason = "bins and quantiles; nothing is booked by them")]
+
 use std::collections::BTreeMap;
 
+use huntaze_domain::money::Usd;
 use jiff::Timestamp;
 
 /// Where a number stands in a histogram: each bin begins 19 % above the one before, by quarters of an octave.
@@ -9,6 +12,12 @@ use jiff::Timestamp;
 pub fn quarter(number: u64) -> u32 {
     // Of 2^53 and more the last digits are lost, which is far less than a bin.
     ((number.max(1) as f64).log2() * 4.0).floor() as u32
+}
+
+/// A cost in whole millionths of a dollar.
+#[must_use]
+pub fn micros(cost: Usd) -> u64 {
+    (cost.to_json_number() * 1_000_000.0).round() as u64
 }
 
 /// Numbers, by their bins.

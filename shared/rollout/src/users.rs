@@ -7,7 +7,8 @@ use tokio_postgres::types::Type;
 
 const ATTRIBUTES: &str = "SELECT tier, region, coalesce(account_created_at, first_seen_at) AS created_at
     FROM orchestrator.users WHERE id = $1";
-const REMEMBER: &str = "INSERT INTO orchestrator.users AS u (id, tier, region, account_created_at) VALUES ($1, $2, $3, $4)
+const REMEMBER: &str =
+    "INSERT INTO orchestrator.users AS u (id, tier, region, account_created_at) VALUES ($1, $2, $3, $4)
     ON CONFLICT (id) DO UPDATE SET tier = coalesce(excluded.tier, u.tier), region = coalesce(excluded.region, u.region),
         account_created_at = coalesce(excluded.account_created_at, u.account_created_at)
     WHERE (coalesce(excluded.tier, u.tier), coalesce(excluded.region, u.region),

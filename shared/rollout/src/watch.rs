@@ -11,7 +11,7 @@ use crate::choice::Settings;
 use crate::flag::{Flag, RollbackTriggers};
 use crate::guard::{LEAST_REQUESTS, Sides as Windows, look};
 use crate::sides::Sides;
-use crate::store::{Action, Change, Flags, Kept, Latch, Row, WriteError};
+use crate::store::{Action, Change, Flags, Kept, Latch, Row, WriteError, Written};
 use crate::tally::{Course, Tally, value};
 
 /// Who it is, in the history.
@@ -68,7 +68,7 @@ impl Guard {
     pub async fn look(&self, now: Timestamp) -> Result<(Vec<Done>, Option<WatchError>), WatchError> {
         let (mut all, mut failed) = (Vec::new(), None);
         for kept in self.flags.all().await? {
-            let Some(triggers) = kept.flag.triggers.filter(|_| is_under_way(&kept.flag)) else { continue };
+            let Some(triggers) = kept.flag.triggers.filter(|_| self.is_under_way(&kept.flag)) else { continue };
             let course = match self.sides.course(&kept.flag.name, now).await {
                 Ok(course) => course,
                 Err(error) => {
@@ -76,8 +76,8 @@ impl Guard {
                     continue;
                 }
             };
-            let Some((flag, latch, done)) = self.verdict(&kept, &triggers, &course, now) else { continue };
-            match self.follow(kept, flag, latch, &done, now).await {
+            let Some((after, done)) = self.verdict(&kept, &triggers, &course, now) else { continue };
+            match self.follow(kept, after, &done, now).await {
                 Ok(true) => all.push(done),
                 Ok(false) => {}
                 Err(error) => {
@@ -96,39 +96,38 @@ impl Guard {
         triggers: &RollbackTriggers,
         course: &Course,
         now: Timestamp,
-    ) -> Option<(Flag, Option<Latch>, Done)> {
+    ) -> Option<(Written, Done)> {
         let (mut flag, from) = (kept.flag.clone(), kept.flag.percentage);
         let breaches = look(&Windows::of(course, triggers, kept.stepped_at, now), triggers);
         let done = |to, advanced, why| Done { flag: kept.flag.name.as_str().to_owned(), from, to, advanced, why };
         if !breaches.is_empty() {
             // What is wrong at a step is wrong at the one before it: the same code serves both.
             flag.percentage = Percentage::NONE;
-            // A share of the environment counts in place of the flag's own.
-            flag.enabled = !self.settings.has_share();
+            // A share of the environment would stay.
+            flag.enabled = self.settings.share_over(&flag).is_none();
             let why = breaches.iter().map(|breach| breach.as_str()).collect::<Vec<_>>().join(", ");
             let reason = format!("{why}; {}", figures(course, kept.stepped_at, now));
-            return Some((flag, Some(Latch { at: now, from, reason }), done(Percentage::NONE, false, why)));
+            let latch = Some(Latch { at: now, from, reason });
+            return Some((Written { flag, latch }, done(Percentage::NONE, false, why)));
         }
         let next = kept.flag.plan.as_ref().filter(|_| kept.latch.is_none())?.next(from, kept.stepped_at, now)?;
         let seen = course.sum(true, kept.stepped_at, now + SignedDuration::from_mins(1)).requests;
         flag.percentage = next;
-        (seen >= LEAST_REQUESTS).then(|| (flag, None, done(next, true, "healthy".to_owned())))
+        (seen >= LEAST_REQUESTS).then(|| (Written { flag, latch: None }, done(next, true, "healthy".to_owned())))
+    }
+
+    /// Whether users are taken in by a share: only those are compared.
+    fn is_under_way(&self, flag: &Flag) -> bool {
+        flag.enabled && self.settings.share_over(flag).unwrap_or(flag.percentage) > Percentage::NONE
     }
 
     /// Writes it, if the flag is still what was looked at, and has the operators told.
-    async fn follow(
-        &self,
-        kept: Kept,
-        flag: Flag,
-        latch: Option<Latch>,
-        done: &Done,
-        now: Timestamp,
-    ) -> Result<bool, WatchError> {
-        let reason = latch.as_ref().map_or_else(|| done.why.clone(), |latch| latch.reason.clone());
+    async fn follow(&self, kept: Kept, after: Written, done: &Done, now: Timestamp) -> Result<bool, WatchError> {
+        let reason = after.latch.as_ref().map_or_else(|| done.why.clone(), |latch| latch.reason.clone());
         let action = if done.advanced { Action::Advanced } else { Action::RolledBack };
         let change = Change { at: now, by: GUARD.to_owned(), action, reason: Some(reason.clone()) };
         let (name, before) = (kept.flag.name.clone(), Row { version: kept.version, kept: Some(kept) });
-        let version = match self.flags.write(&name, &before, Some((flag, latch)), &change).await {
+        let version = match self.flags.write(&name, &before, Some(after), &change).await {
             Ok(row) => row.version,
             // Somebody decided meanwhile, and is looked at in a minute.
             Err(WriteError::Stale) => return Ok(false),
@@ -140,16 +139,12 @@ impl Guard {
     }
 }
 
-/// Whether users are taken in by a share: only those are compared.
-fn is_under_way(flag: &Flag) -> bool {
-    flag.enabled && flag.percentage > Percentage::NONE
-}
-
 /// Both sides since the step, for a person.
 fn figures(course: &Course, stepped_at: Timestamp, now: Timestamp) -> String {
     let side = |inside| {
         let tally: Tally = course.sum(inside, stepped_at, now + SignedDuration::from_mins(1));
-        let p95 = tally.latencies.quantile(P95).map_or_else(|| "no p95".to_owned(), |bin| format!("p95 {} ms", value(bin)));
+        let p95 =
+            tally.latencies.quantile(P95).map_or_else(|| "no p95".to_owned(), |bin| format!("p95 {} ms", value(bin)));
         format!("{} of {} failed, {p95}", tally.errors, tally.requests)
     };
     format!("since the step: {} on the new side; {} on the old", side(true), side(false))

@@ -127,7 +127,15 @@ mod tests {
         let known = Attributes { tier: Some("vip".to_owned()), region: Some("eu".to_owned()), created_at };
         assert_eq!(read(json!({"tier": "vip", "region": "eu", "createdAt": "2026-01-01T00:00:00Z"})), known);
         assert_eq!(read(json!({"createdAt": 1_767_225_600})).created_at, created_at);
-        for odd in [json!(""), json!("x".repeat(65)), json!("a\u{0}"), json!(["vip"]), json!(null), json!(1e300), json!(u64::MAX)] {
+        for odd in [
+            json!(""),
+            json!("x".repeat(65)),
+            json!("a\u{0}"),
+            json!(["vip"]),
+            json!(null),
+            json!(1e300),
+            json!(u64::MAX),
+        ] {
             assert_eq!(read(json!({"tier": odd, "region": odd, "createdAt": odd})), Attributes::default(), "{odd}");
         }
     }

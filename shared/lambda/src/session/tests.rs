@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use huntaze_domain::ids::UserId;
-use huntaze_domain::principal::{Principal, Role};
+use huntaze_domain::principal::{Attributes, Principal, Role};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
