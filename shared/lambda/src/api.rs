@@ -324,7 +324,7 @@ async fn answer(route: &impl Route, call: &Call) -> Response<Body> {
         Ok(Reply { status, content, headers }) => match content {
             Content::Json(body) => respond(call, *status, "application/json", body.to_string(), headers),
             Content::Text(media_type, text) => respond(call, *status, media_type, text.clone(), headers),
-            Content::Foreign(own, body) => pass_back(*status, own.clone(), body),
+            Content::Foreign(own, body) => pass_back(*status, carried(own), body),
         },
         Err(problem) => {
             let (status, _) = status_and_title(problem.code);
@@ -355,6 +355,29 @@ fn pass_back(status: StatusCode, headers: HeaderMap, body: &Bytes) -> Response<B
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Headers as the gateway takes them: of each name one, but for cookies, and all of them ASCII. One that is not fails the whole answer.
+fn carried(headers: &HeaderMap) -> HeaderMap {
+    let mut carried = HeaderMap::new();
+    for name in headers.keys() {
+        let all = headers.get_all(name);
+        let texts: Vec<_> = all.iter().filter(|value| value.to_str().is_ok()).cloned().collect();
+        if texts.len() < all.iter().count() {
+            tracing::warn!(%name, "a header is left out: the gateway carries no such value");
+        }
+        for value in texts {
+            match carried.get_mut(name) {
+                Some(before) if name != header::SET_COOKIE => {
+                    let joined = [before.as_bytes(), value.as_bytes()].join(&b", "[..]);
+                    // Of two values it is one.
+                    *before = HeaderValue::from_bytes(&joined).unwrap_or(value);
+                }
+                _ => drop(carried.append(name, value)),
+            }
+        }
+    }
+    carried
 }
 
 fn respond(

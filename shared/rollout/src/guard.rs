@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn three_times_the_errors_are_found_in_minutes_where_there_are_many_and_in_hours_where_there_are_few() {
         for (inside, outside, minutes) in
-            [((100, 0.06), (100, 0.02), 30), ((10, 0.06), (190, 0.02), 120), ((10, 0.03), (190, 0.01), 360)]
+            [((100, 0.06), (100, 0.02), 30), ((10, 0.06), (190, 0.02), 180), ((10, 0.03), (190, 0.01), 360)]
         {
             let (inside, outside) = (Rates::new(inside.0, inside.1), Rates::new(outside.0, outside.1));
             for day in 0..50 {
