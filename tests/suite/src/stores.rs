@@ -271,6 +271,17 @@ impl Stores {
         self.made.aws.scan(&self.made.alerts).await
     }
 
+    /// Sets since when a flag has had its share, in place of what its table says.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn set_stepped_at(&self, flag: &str, at: jiff::Timestamp) -> anyhow::Result<()> {
+        let update = json!({"TableName": self.made.flags, "Key": {"kind": {"S": "flag"}, "name": {"S": flag}},
+            "ConditionExpression": "attribute_exists(version)", "UpdateExpression": "SET steppedAt = :at",
+            "ExpressionAttributeValues": {":at": {"S": format!("{at:.3}")}}});
+        self.made.aws.call("dynamodb", "DynamoDB_20120810.UpdateItem", &update).await.map(drop)
+    }
+
     /// Sets an attribute of an item of the alerts' table, in DynamoDB's own JSON; `null` removes it.
     ///
     /// # Errors
