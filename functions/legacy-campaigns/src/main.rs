@@ -1,4 +1,4 @@
-//! `/api/campaigns/hybrid`: the route of old clients, served here or by the system before this one.
+//! `POST /api/campaigns/hybrid`: the route of old clients, served here or by the system before this one.
 
 use huntaze_campaigns::Campaigns;
 use huntaze_lambda::api::{Call, Reply, Route};

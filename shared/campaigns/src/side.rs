@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join;
-use http::Method;
 use huntaze_costs::alert::Alert;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{UserId, WorkflowId};
@@ -67,7 +66,7 @@ impl Campaigns {
         }
     }
 
-    /// `/api/campaigns/hybrid`, in the shape that old clients know.
+    /// `POST /api/campaigns/hybrid`, in the shape that old clients know.
     ///
     /// # Errors
     /// None: they know no other.
@@ -77,10 +76,10 @@ impl Campaigns {
 
     async fn old(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = match call.authenticate(&self.sessions) {
-            Ok(principal) if call.method == Method::POST => principal,
+            Ok(principal) => principal,
             Err(refused) if self.legacy.is_none() => return Err(refused),
-            // The old system decides about what it alone knows.
-            _ => return self.pass_on(call, None).await,
+            // It may know sessions that we do not.
+            Err(_) => return self.pass_on(call, None).await,
         };
         let body = old::to_new(&call.body).map_err(Problem::invalid);
         let read = body.and_then(|body| self.read(call, &body, &principal));

@@ -239,7 +239,7 @@ fn every_alarm_watches_a_metric_that_is_emitted_with_its_dimensions() -> Result<
             watched.insert(name);
         }
     }
-    assert!(["AIProviderCost", "CircuitOpened"].iter().all(|name| watched.contains(name)), "{watched:?}");
+    assert!(["AIProviderCost", "CircuitOpened", "RolledBack"].iter().all(|name| watched.contains(name)), "{watched:?}");
     Ok(())
 }
 
@@ -309,8 +309,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lambda", &["domain", "redis", "sqs"]),
     ("messaging", &["domain", "postgres", "redis", "sqs"]),
     ("notify", &["domain"]),
-    ("rollout", &["domain"]),
+    ("rollout", &["domain", "dynamodb", "postgres", "redis", "sqs"]),
     ("orchestrator", &["domain", "postgres", "redis", "sqs", "breaker", "costs", "messaging"]),
+    ("campaigns", &["costs", "domain", "lambda", "messaging", "orchestrator", "postgres", "redis", "rollout"]),
 ];
 
 #[test]
