@@ -7,7 +7,7 @@ use huntaze_domain::principal::{Attributes, Principal};
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::page;
 use huntaze_lambda::problem::Problem;
-use huntaze_rollout::choice::Who;
+use huntaze_rollout::choice::{Who, Why};
 use huntaze_rollout::flag::{Flag, FlagChange, FlagName, REASON, is_reason, reason};
 use huntaze_rollout::store::{Action, Change, Event, Kept, MAX_FLAGS, Row, WriteError, Written};
 use huntaze_rollout::users;
@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use crate::App;
 
 const DEFAULT_LIMIT: u8 = 20;
+/// Each is shown with the flag before and behind it: an answer has room for no more of the largest.
+const MOST_CHANGES: u8 = 50;
 /// A change that may be made to any version is tried again where another came first.
 const TRIES: u8 = 5;
 
@@ -82,7 +84,7 @@ impl App {
             "reason": why.as_str(),
             "bucket": decision.bucket.get(),
             "percentage": decision.percentage.get(),
-            "variant": kept.flag.experiment.as_ref().filter(|_| enabled).map(|experiment| {
+            "variant": kept.flag.experiment.as_ref().filter(|_| enabled && why != Why::Always).map(|experiment| {
                 json!({"experiment": experiment.name.as_str(), "name": experiment.variant(&user).name.as_str()})
             }),
             "attributes": {"userTier": tier, "region": region, "accountCreatedAt": created_at, "platform": platforms},
@@ -92,7 +94,7 @@ impl App {
     }
 
     async fn history(&self, call: &Call) -> Result<Reply, Problem> {
-        let (name, limit) = (name(call)?, usize::from(call.limit(DEFAULT_LIMIT)?));
+        let (name, limit) = (name(call)?, usize::from(call.limit(DEFAULT_LIMIT)?.min(MOST_CHANGES)));
         let behind = |id: String| id.parse().map_err(|_| Problem::invalid_field("cursor", "must be of this list"));
         let before = call.cursor()?.map(|(_, id)| behind(id)).transpose()?;
         // One more than is shown: it is what the last of them was before, and tells whether there is a next page.
@@ -128,6 +130,9 @@ impl App {
                 Err(WriteError::Stale) if matches!(reads, Reads::Any) => {}
                 Err(WriteError::Stale) => break,
                 Err(large @ WriteError::TooLarge) => return Err(Problem::invalid_field("", large.to_string())),
+                Err(other @ WriteError::Experiment) => {
+                    return Err(Problem::invalid_field("/experiment/variants", other.to_string()));
+                }
                 Err(WriteError::Table(error)) => return Err(Problem::internal(&error)),
             }
         }
@@ -169,7 +174,7 @@ impl Edit {
                 ))
             }
             (Self::Change(change), Some(kept)) => {
-                let flag = change.of(kept.flag.clone()).checked(was).map_err(Problem::invalid)?;
+                let flag = change.of(kept.flag.clone()).checked().map_err(Problem::invalid)?;
                 // Whoever sets the share has decided how to go on after a rollback.
                 let latch = kept.latch.clone().filter(|_| change.percentage.is_none());
                 Ok((Some(Written { flag, latch }), Action::Changed))

@@ -9,6 +9,7 @@ use huntaze_lambda::api::Call;
 use huntaze_lambda::problem::Problem;
 use huntaze_orchestrator::run::Request;
 use huntaze_orchestrator::workflow::Reuse;
+use huntaze_rollout::choice::Choice;
 
 use crate::Campaigns;
 
@@ -16,19 +17,11 @@ use crate::Campaigns;
 const SETTLEMENT: Duration = Duration::from_millis(1_500);
 
 impl Campaigns {
-    /// Reads a body of the new route. Who is in an experiment is dealt a variant of it.
+    /// Reads a body of the new route.
     pub(crate) fn read(&self, call: &Call, body: &[u8], principal: &Principal) -> Result<Request, Problem> {
         let idempotency_key = call.idempotency_key()?;
-        let mut parsed = WorkflowIntent::parse(body).map_err(Problem::invalid)?;
+        let parsed = WorkflowIntent::parse(body).map_err(Problem::invalid)?;
         let owner = principal.acting_for(parsed.intent.user_id.as_ref())?.clone();
-        if let Some((dealt, provider)) = self.rollout.deal(&owner) {
-            let intent = &mut parsed.intent;
-            // The client's own wish counts for more.
-            if intent.preferred_provider == Preference::Auto {
-                intent.preferred_provider = provider.map_or(Preference::Auto, Preference::from);
-            }
-            intent.dealt = Some(dealt);
-        }
         Ok(Request {
             owner,
             requested_by: principal.user_id.clone(),
@@ -45,6 +38,17 @@ impl Campaigns {
             reuse: reuse(call),
         })
     }
+}
+
+/// Gives a request what its user is dealt of an experiment.
+pub(crate) fn deal(request: &mut Request, choice: &Choice) {
+    let Some((dealt, provider)) = choice.deal(&request.owner) else { return };
+    let intent = &mut request.parsed.intent;
+    // The client's own wish counts for more.
+    if intent.preferred_provider == Preference::Auto {
+        intent.preferred_provider = provider.map_or(Preference::Auto, Preference::from);
+    }
+    intent.dealt = Some(dealt);
 }
 
 /// RFC 7240: preferences are separated by commas, parameters by semicolons.

@@ -1,39 +1,51 @@
 //! Which system serves a request, and what it came to there.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join;
+use http::StatusCode;
 use huntaze_costs::alert::Alert;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{UserId, WorkflowId};
 use huntaze_domain::money::Usd;
-use huntaze_domain::principal::{Attributes, Principal};
+use huntaze_domain::principal::{Attributes, Forbidden, Principal};
 use huntaze_lambda::api::{Call, Content, Reply};
 use huntaze_lambda::metrics::{self, ProviderCall};
 use huntaze_lambda::problem::{Problem, status_and_title};
 use huntaze_lambda::scheduled::now;
 use huntaze_orchestrator::aftermath::Left;
-use huntaze_orchestrator::run::{Given, Outcome, Request, RunError};
+use huntaze_orchestrator::route::RouteError;
+use huntaze_orchestrator::run::{Answer, Given, Outcome, Request, RunError};
 use huntaze_rollout::choice::{Choice, Who, Why};
 use huntaze_rollout::legacy::{LegacyError, Passed};
 use huntaze_rollout::old;
-use huntaze_rollout::sides::Seen;
+use huntaze_rollout::sides::{OURS, Seen};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::request::deal;
 use crate::{Campaigns, answer};
 
 /// When it is worth to ask again whom the flag takes in, or to look for the old system.
 const RETRY: Duration = Duration::from_secs(2);
-/// Less is not worth to begin a call of the old system with.
-const LEAST_TIME: Duration = Duration::from_secs(1);
+/// Less is not worth to begin a call of the old system with: it would be cut, and nobody would know what became of it.
+const LEAST_TIME: Duration = Duration::from_secs(8);
 /// What is told of a request's faults where there is only a sentence for it.
 const MOST_FAULTS: usize = 5;
 
 /// Nothing is known of a user whom an administrator names.
 const UNKNOWN: Attributes = Attributes { tier: None, region: None, created_at: None };
+
+/// What a request came to.
+#[derive(Default)]
+struct Came {
+    failed: bool,
+    blocked: bool,
+    cost: Option<Usd>,
+}
 
 /// Where a request ended up.
 enum Side {
@@ -77,9 +89,11 @@ impl Campaigns {
     async fn old(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = match call.authenticate(&self.sessions) {
             Ok(principal) => principal,
-            Err(refused) if self.legacy.is_none() => return Err(refused),
-            // It may know sessions that we do not.
-            Err(_) => return self.pass_on(call, None).await,
+            // It may know sessions that we do not. A good one from a page that may not use it is refused on either side.
+            Err(problem) if problem.code == ErrorCode::Unauthenticated && self.legacy.is_some() => {
+                return self.pass_on(call, None).await;
+            }
+            Err(problem) => return Err(problem),
         };
         let body = old::to_new(&call.body).map_err(Problem::invalid);
         let read = body.and_then(|body| self.read(call, &body, &principal));
@@ -94,18 +108,42 @@ impl Campaigns {
 
     /// Serves a request here, if its user is taken in.
     async fn attempt(&self, call: &Call, principal: &Principal, read: Result<Request, Problem>) -> (Side, Choice) {
-        let (side, choice, seen) = self.decide(call, principal, read).await;
-        metrics::flag_decision(
-            self.rollout.name().as_str(),
-            choice.enrolled,
-            choice.reason.as_str(),
-            call.now,
-            call.trace.id(),
-        );
-        if let Side::Here(answer, _) = &side {
-            let failed = answer.as_ref().is_err_and(|problem| status_and_title(problem.code).0.is_server_error());
-            let blocked = answer.as_ref().is_err_and(|problem| problem.code == ErrorCode::ComplianceViolation);
-            self.count_side(call, &choice, failed, blocked, seen);
+        let is_forced = read.as_ref().is_ok_and(|request| request.parsed.intent.force_provider.is_some());
+        let owner = read.as_ref().map_or(&principal.user_id, |request| &request.owner).clone();
+        let attributes = if owner == principal.user_id { &principal.attributes } else { &UNKNOWN };
+        let platforms = read.as_ref().map_or_else(|_| Vec::new(), |request| request.parsed.intent.platforms.clone());
+        let who = Who { user: &owner, attributes, platforms: &platforms };
+        let choosing = self.rollout.choose(who, call.now).shared();
+        // The caller may not do this on either side.
+        let forbidden = read.as_ref().is_err_and(|problem| problem.code == ErrorCode::Forbidden);
+        let panicked = |choice: Choice, panic| {
+            self.count_side(call, &choice, Came { failed: true, ..Came::default() });
+            resume_unwind(panic)
+        };
+        let deciding = self.decide(call, principal, who, choosing.clone(), read);
+        let (side, choice, cost) = match AssertUnwindSafe(deciding).catch_unwind().await {
+            Ok(decided) => decided,
+            Err(panic) => panicked(choosing.await, panic),
+        };
+        let side = match side {
+            Side::There if forbidden => Side::Here(Err(Forbidden.into()), Trace::Some),
+            side => side,
+        };
+        let (flag, reason) = (self.rollout.name().as_str(), choice.reason.as_str());
+        metrics::flag_decision(flag, choice.enrolled, reason, call.now, call.trace.id());
+        match &side {
+            // Whoever names a provider has its faults, and not ours.
+            Side::Here(answer, _) if choice.enrolled && !is_forced => {
+                let code = answer.as_ref().err().map(|problem| status_and_title(problem.code).0);
+                let given_up = answer.as_ref().is_ok_and(|reply| reply.status == StatusCode::ACCEPTED && waits(reply));
+                // What goes on without the client is counted when it has ended.
+                if given_up || answer.as_ref().map_or(true, |reply| reply.status != StatusCode::ACCEPTED) {
+                    let failed = given_up || code.is_some_and(|status| status.is_server_error());
+                    let blocked = answer.as_ref().is_err_and(|problem| problem.code == ErrorCode::ComplianceViolation);
+                    self.count_side(call, &choice, Came { failed, blocked, cost });
+                }
+            }
+            Side::Here(..) | Side::There => {}
         }
         (side, choice)
     }
@@ -115,18 +153,20 @@ impl Campaigns {
         &self,
         call: &Call,
         principal: &Principal,
+        who: Who<'_>,
+        choosing: impl Future<Output = Choice> + Clone,
         read: Result<Request, Problem>,
     ) -> (Side, Choice, Option<Usd>) {
-        let owner = read.as_ref().map_or(&principal.user_id, |request| &request.owner).clone();
-        let platforms = read.as_ref().map_or_else(|_| Vec::new(), |request| request.parsed.intent.platforms.clone());
-        let attributes = if owner == principal.user_id { &principal.attributes } else { &UNKNOWN };
-        let choosing = self.rollout.choose(Who { user: &owner, attributes, platforms: &platforms }, call.now).shared();
         // Where the flag is fresh there is no wait, and whoever is not taken in costs no store a thing.
-        let at_once = choosing.clone().now_or_never();
-        if let Some(choice) = at_once.clone().filter(|choice| !choice.enrolled) {
+        let known = match choosing.clone().now_or_never() {
+            None if read.is_ok() && self.rollout.was_in(who, call.now) => None,
+            None => Some(choosing.clone().await),
+            known => known,
+        };
+        if let Some(choice) = known.clone().filter(|choice| !choice.enrolled) {
             return (self.elsewhere(call, read.as_ref().ok()).await, choice, None);
         }
-        let kept = read.as_ref().ok().filter(|_| at_once.is_none()).cloned();
+        let kept = read.as_ref().ok().filter(|_| known.is_none()).cloned();
         // Asked beside the first statement. Whatever becomes of the request, it has counted.
         let denied = self.limit.denied_already(&principal.user_id);
         let admission = self.limit.check(&principal.user_id).shared();
@@ -134,7 +174,12 @@ impl Campaigns {
         let admitted = both.map(|(admission, choice)| !admission.is_denied() && choice.enrolled);
         let outcome = match read {
             Ok(_) if denied.is_some() => Ok(Err(RunError::NotAdmitted).into()),
-            Ok(request) => Ok(self.orchestrator.handle(request, admitted).await),
+            Ok(mut request) => {
+                if let Some(choice) = &known {
+                    deal(&mut request, choice);
+                }
+                Ok(self.orchestrator.handle(request, admitted).await)
+            }
             Err(problem) => Err(problem),
         };
         let (choice, admission) = tokio::join!(choosing, admission);
@@ -142,11 +187,12 @@ impl Campaigns {
             return (self.elsewhere(call, kept.as_ref()).await, choice, None);
         }
         let admitted = call.admit(admission);
-        self.remember(call, &choice, &owner, attributes);
+        self.remember(call, &choice, who);
         match admitted.and(outcome) {
             Ok(outcome) => {
+                let replayed = outcome.answer.as_ref().is_ok_and(|answer| answer.replayed);
                 let cost = outcome.left.entries.iter().map(|entry| entry.cost).sum();
-                (self.here(call, &owner, outcome), choice, Some(cost))
+                (self.here(call, who.user, outcome), choice, (!replayed).then_some(cost))
             }
             Err(problem) => (Side::Here(Err(problem), Trace::Some), choice, None),
         }
@@ -158,7 +204,11 @@ impl Campaigns {
         let Some(request) = request.filter(|request| request.idempotency_key.is_some()) else { return Side::There };
         match self.orchestrator.earlier(request).await {
             Ok(None) => Side::There,
-            Ok(Some(answer)) => Side::Here(answer::told(call, request.owner.as_str(), answer), Trace::Some),
+            Ok(Some(answer)) => match failed(&answer) {
+                // It came to nothing: the old system has it, or may have it.
+                Some(workflow) if self.cost_nothing(workflow).await => Side::There,
+                _ => Side::Here(answer::told(call, request.owner.as_str(), answer), Trace::Some),
+            },
             // It is not known. What is not sent to anybody may be made twice.
             Err(error) if request.parsed.intent.send_to_only_fans => {
                 Side::Here(Err(Problem::internal(&error)), Trace::Some)
@@ -183,29 +233,29 @@ impl Campaigns {
                 aftermath.follow(left, now, told).await;
             });
         }
-        let failed = match &answer {
-            Ok(answer) if matches!(answer.given, Given::Error(_)) => Some(answer.workflow_id.clone()),
-            _ => None,
+        let trace = match failed(&answer) {
+            Some(workflow) => Trace::Failed(workflow.clone()),
+            None if !begun && is_ours(&answer) => Trace::None,
+            None => Trace::Some,
         };
-        let answer = answer::told(call, owner.as_str(), answer);
-        let ours = |problem: &Problem| [ErrorCode::ProviderUnavailable, ErrorCode::Internal].contains(&problem.code);
-        let trace = match failed {
-            _ if !answer.as_ref().is_err_and(ours) => Trace::Some,
-            Some(workflow) => Trace::Failed(workflow),
-            None if begun => Trace::Some,
-            None => Trace::None,
-        };
-        Side::Here(answer, trace)
+        Side::Here(answer::told(call, owner.as_str(), answer), trace)
     }
 
-    /// Whether the old system may serve a request that failed here, as if nothing had been.
+    /// Whether the old system may serve a request that failed here, as if nothing had been. A repetition of one that it served goes there
+    /// again: it alone knows what it did.
     async fn may_go_back(&self, call: &Call, trace: &Trace) -> bool {
-        let is_free = match trace {
+        if self.legacy.is_none() || Instant::now() + LEAST_TIME > call.deadline {
+            return false;
+        }
+        match trace {
             Trace::None => true,
-            Trace::Failed(workflow) => self.orchestrator.cost_nothing(workflow).await.unwrap_or(false),
+            Trace::Failed(workflow) => self.cost_nothing(workflow).await,
             Trace::Some => false,
-        };
-        is_free && self.legacy.is_some() && Instant::now() + LEAST_TIME < call.deadline
+        }
+    }
+
+    async fn cost_nothing(&self, workflow: &WorkflowId) -> bool {
+        self.orchestrator.cost_nothing(workflow).await.unwrap_or(false)
     }
 
     /// Passes a request on to the old system. `choice`: it is of the old side, and counts there.
@@ -231,9 +281,10 @@ impl Campaigns {
             deadline: call.deadline,
         };
         let answered = legacy.pass(&passed).await;
-        if let Some(choice) = choice {
+        let is_loop = matches!(answered, Err(LegacyError::Loop));
+        if let Some(choice) = choice.filter(|_| !is_loop) {
             let failed = answered.as_ref().map_or(true, |answered| answered.status.is_server_error());
-            self.count_side(call, choice, failed, false, None);
+            self.count_side(call, choice, Came { failed, ..Came::default() });
         }
         let answered = answered.map_err(|error| unanswered(&error))?;
         Ok(Reply {
@@ -244,24 +295,48 @@ impl Campaigns {
     }
 
     /// Counts what a request came to on its side, behind the answer.
-    fn count_side(&self, call: &Call, choice: &Choice, failed: bool, blocked: bool, cost: Option<Usd>) {
+    fn count_side(&self, call: &Call, choice: &Choice, came: Came) {
         let Some(kept) = choice.flag.clone() else { return };
         let latency = call.started.elapsed();
         let bound = kept.flag.triggers.map(|triggers| Duration::from_millis(triggers.latency_threshold.into()));
         let slow = bound.is_some_and(|bound| latency > bound);
-        let seen = Seen { inside: choice.enrolled, failed, slow, blocked, latency, cost };
+        let Came { failed, blocked, cost } = came;
+        let seen = Seen { inside: choice.enrolled, failed, slow, blocked, latency: Some(latency), cost };
         let sides = Arc::clone(&self.sides);
         call.afterwards(async move { sides.count(&kept.flag.name, now(), &seen).await });
     }
 
     /// Remembers what the session says of its user, behind the answer.
-    fn remember(&self, call: &Call, choice: &Choice, user: &UserId, attributes: &Attributes) {
-        if !choice.is_worth_remembering(attributes) {
+    fn remember(&self, call: &Call, choice: &Choice, who: Who<'_>) {
+        if !choice.is_worth_remembering(who.attributes) {
             return;
         }
-        let (rollout, user, attributes) = (Arc::clone(&self.rollout), user.clone(), attributes.clone());
+        let (rollout, user, attributes) = (Arc::clone(&self.rollout), who.user.clone(), who.attributes.clone());
         call.afterwards(async move { rollout.remember(&user, &attributes).await });
     }
+}
+
+/// Whether it waits for a person, for no provider is left.
+fn waits(reply: &Reply) -> bool {
+    matches!(&reply.content, Content::Json(body) if body["data"]["status"] == "manual_review")
+}
+
+/// The workflow that failed by a fault of ours.
+fn failed(answer: &Result<Answer, RunError>) -> Option<&WorkflowId> {
+    match answer {
+        Ok(Answer { given: Given::Error(error), workflow_id, .. }) if OURS.contains(&error.code) => Some(workflow_id),
+        _ => None,
+    }
+}
+
+/// Whether a request was not taken on by a fault of ours.
+fn is_ours(answer: &Result<Answer, RunError>) -> bool {
+    matches!(
+        answer,
+        Err(RunError::Store(_)
+            | RunError::NoTime
+            | RunError::Route(RouteError::NoProvider | RouteError::UnknownModel(_)))
+    )
 }
 
 /// What the request came to, in figures.
@@ -298,7 +373,10 @@ fn unanswered(error: &LegacyError) -> Problem {
             let detail = "the legacy system did not answer; what was asked for may have been done";
             Problem::new(ErrorCode::LegacyApiError, detail)
         }
-        LegacyError::Loop => Problem::internal(error),
+        LegacyError::Loop => {
+            tracing::error!(%error, "nothing was passed on");
+            Problem::invalid_field("Via", "says that the request was here before")
+        }
     }
 }
 

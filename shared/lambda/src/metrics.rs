@@ -37,6 +37,9 @@ const BUDGET_UTILISATION: Metric = metric(BUDGETS, "BudgetUtilisation", "Percent
 const REQUESTS: Metric = metric(ORCHESTRATOR, "Requests", "Count");
 const ERRORS: Metric = metric(ORCHESTRATOR, "Errors", "Count");
 const DURATION: Metric = metric(ORCHESTRATOR, "RequestDuration", "Milliseconds");
+const LEGACY_REQUESTS: Metric = metric(ORCHESTRATOR, "LegacyRequests", "Count");
+const LEGACY_ERRORS: Metric = metric(ORCHESTRATOR, "LegacyErrors", "Count");
+const LEGACY_DURATION: Metric = metric(ORCHESTRATOR, "LegacyRequestDuration", "Milliseconds");
 const FALLBACKS: Metric = metric(ORCHESTRATOR, "Fallbacks", "Count");
 const MANUAL_REVIEWS: Metric = metric(ORCHESTRATOR, "ManualReviews", "Count");
 const MESSAGES_SENT: Metric = metric(ORCHESTRATOR, "MessagesSent", "Count");
@@ -68,6 +71,9 @@ pub const CATALOGUE: &[Metric] = &[
     REQUESTS,
     ERRORS,
     DURATION,
+    LEGACY_REQUESTS,
+    LEGACY_ERRORS,
+    LEGACY_DURATION,
     FALLBACKS,
     MANUAL_REVIEWS,
     MESSAGES_SENT,
@@ -255,6 +261,13 @@ pub(crate) fn records(origin: &Origin<'_>, ends: Ends) {
 /// Emits an invocation's end. `failed`: it failed, or was answered with a status of 500 or more.
 pub(crate) fn invocation(origin: &Origin<'_>, failed: bool, duration: Duration) {
     let values = [(REQUESTS, json!(1)), (ERRORS, json!(u8::from(failed))), (DURATION, millis(duration))];
+    write(&function_line(origin, &values));
+}
+
+/// Emits the end of a request that another system served: it says nothing of how this one does.
+pub(crate) fn passed_on(origin: &Origin<'_>, failed: bool, duration: Duration) {
+    let values =
+        [(LEGACY_REQUESTS, json!(1)), (LEGACY_ERRORS, json!(u8::from(failed))), (LEGACY_DURATION, millis(duration))];
     write(&function_line(origin, &values));
 }
 

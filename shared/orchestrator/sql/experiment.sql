@@ -1,9 +1,9 @@
 -- What came of an experiment ($1) since a time ($2), by variant and metric: sums over users, for the requests of one user are not
 -- independent of each other. `value` of a request that has none counts for nothing.
 WITH measured AS (
-    SELECT w.intent->'dealt'->>'variant' AS variant, w.user_id, m.metric,
+    SELECT d.variant, w.user_id, m.metric,
            sum(m.value) AS value, count(m.value)::float8 AS requests
-      FROM orchestrator.workflows w
+      FROM orchestrator.dealt d JOIN orchestrator.workflows w ON w.id = d.workflow_id
      CROSS JOIN LATERAL (VALUES
            ('completed', (w.status = 'completed')::int::float8),
            ('manualReview', (w.status = 'manual_review')::int::float8),
@@ -14,7 +14,7 @@ WITH measured AS (
            ('qualityScore', (w.result#>>'{data,qualityScore}')::float8),
            ('complianceScore', (w.result#>>'{data,complianceScore}')::float8)
            ) AS m (metric, value)
-     WHERE w.intent ? 'dealt' AND w.intent->'dealt'->>'experiment' = $1 AND w.started_at >= $2
+     WHERE d.experiment = $1 AND d.started_at >= $2
        AND w.status IN ('completed', 'failed', 'manual_review')
      GROUP BY 1, 2, 3
 )

@@ -138,7 +138,8 @@ pub struct Outcome {
 
 impl From<Result<Answer, RunError>> for Outcome {
     fn from(answer: Result<Answer, RunError>) -> Self {
-        Self { answer, fallbacks: 0, left: Left::default(), begun: false }
+        let begun = matches!(answer, Err(RunError::Store(_)));
+        Self { answer, fallbacks: 0, left: Left::default(), begun }
     }
 }
 
@@ -262,8 +263,11 @@ impl Orchestrator {
                 (Err(error), true) => break error.into(),
             }
         };
-        self.withdraw(&beginning(&request, &first), &run.state).await;
-        Err(refused).into()
+        let withdrawn = self.withdraw(&beginning(&request, &first), &run.state).await;
+        let never_sent = matches!(&refused, RunError::Store(error) if error.was_never_sent());
+        // Under its key there may be another, which nobody could see.
+        let unknown = matches!(refused, RunError::Store(_)) && request.idempotency_key.is_some();
+        Outcome { begun: unknown || !(withdrawn || never_sent), ..Err(refused).into() }
     }
 
     /// The way of a request. `waited`: how long its calls may take, where somebody waits for them.
@@ -315,7 +319,7 @@ impl Orchestrator {
             Ok(Queued::Existing(existing)) => replay(existing, &request.parsed).into(),
             Ok(Queued::NoAccount(fault)) => Err(RunError::Account(fault)).into(),
             // Where it is there all the same, it is done: the client may ask for it by its key.
-            Err(error) => Outcome { begun: true, ..Err(error.into()).into() },
+            Err(error) => Err(error.into()).into(),
         }
     }
 
@@ -385,13 +389,16 @@ impl Orchestrator {
         Some(Room::of(limiter, &subject).await.to_json(request.now))
     }
 
-    /// Takes a beginning back. Nothing was called, so nothing is owed, also where it is not known whether the statement ran.
-    async fn withdraw(&self, workflow: &NewWorkflow<'_>, state: &State) {
-        match timeout(WITHDRAWAL_PATIENCE, store::withdraw(&self.database, workflow, state)).await {
+    /// Takes a beginning back; says whether that was done. Nothing was called, so nothing is owed, also where it is not known whether
+    /// the statement ran.
+    async fn withdraw(&self, workflow: &NewWorkflow<'_>, state: &State) -> bool {
+        let done = timeout(WITHDRAWAL_PATIENCE, store::withdraw(&self.database, workflow, state)).await;
+        match &done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, workflow = %workflow.id, "left to the sweep"),
             Err(_) => tracing::warn!(workflow = %workflow.id, "not withdrawn in time; left to the sweep"),
         }
+        matches!(done, Ok(Ok(())))
     }
 
     /// A request that has no way any more (a price rose, a provider went) may have been answered under its key all the same.

@@ -154,6 +154,14 @@ pub enum StoreError {
     Row(String),
 }
 
+impl StoreError {
+    /// Whether the statement certainly did not arrive.
+    #[must_use]
+    pub fn was_never_sent(&self) -> bool {
+        matches!(self, Self::Database(error) if error.was_never_sent())
+    }
+}
+
 pub(crate) fn json_or_null(value: &impl Serialize) -> Value {
     // Our own types have only text names, so they always become JSON.
     serde_json::to_value(value).unwrap_or_default()

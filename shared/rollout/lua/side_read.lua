@@ -1,11 +1,7 @@
--- Reads the hours of a rollout.
+-- Reads an hour of a rollout.
 --
--- KEYS  the hours
+-- KEYS[1]  the hour
 --
--- Returns of each its fields and counts, by turns. Changes nothing.
+-- Returns its fields and counts, by turns. Changes nothing.
 
-local hours = {}
-for i, key in ipairs(KEYS) do
-    hours[i] = redis.call('HGETALL', key)
-end
-return hours
+return redis.call('HGETALL', KEYS[1])

@@ -63,6 +63,19 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// The user's variant of the flag's experiment, and whom it prefers.
+    #[must_use]
+    pub fn deal(&self, user: &UserId) -> Option<(Dealt, Option<Provider>)> {
+        let experiment = self.flag.as_ref()?.flag.experiment.as_ref()?;
+        let variant = experiment.variant(user);
+        let dealt = Dealt {
+            experiment: experiment.name.as_str().to_owned(),
+            variant: variant.name.as_str().to_owned(),
+            instructions: variant.instructions.clone(),
+        };
+        Some((dealt, variant.provider))
+    }
+
     /// Whether what a session says of its user is to be remembered: the flag asks for such things, and another session may not say it.
     #[must_use]
     pub fn is_worth_remembering(&self, attributes: &Attributes) -> bool {
@@ -167,16 +180,16 @@ impl Rollout {
         let switches = Switches { enabled: true, percentage: self.settings.percentage };
         let by = |attributes: &Attributes| kept.flag.decide(&subject(who, attributes, now), switches);
         let decision = by(who.attributes);
-        if !is_unknown(who.attributes, decision.reason) {
+        // Where the share would leave the user out as well, nobody needs to know.
+        if !is_unknown(who.attributes, decision.reason) || !decision.bucket.is_in(decision.percentage) {
             return decision;
         }
-        match users::attributes(&self.database, who.user).await {
-            Ok(remembered) => by(&who.attributes.clone().or(remembered)),
-            Err(error) => {
-                tracing::warn!(%error, "what is remembered of a user cannot be read; their conditions are not met");
-                decision
-            }
+        match timeout(PATIENCE, users::attributes(&self.database, who.user)).await {
+            Ok(Ok(remembered)) => return by(&who.attributes.clone().or(remembered)),
+            Ok(Err(error)) => tracing::warn!(%error, "what is remembered of a user cannot be read"),
+            Err(_) => tracing::warn!("what is remembered of a user was not read within {PATIENCE:?}"),
         }
+        decision
     }
 
     /// Remembers what a session says of its user.
@@ -186,20 +199,15 @@ impl Rollout {
         }
     }
 
-    /// The user's variant of the experiment that the flag had when it was last read, and whom it prefers. Nobody waits for a newer one: an
-    /// experiment's variants stay what they are.
+    /// Whether a request may be begun beside the reading of the flag: as it was read last, however long ago, it took this user in without
+    /// more ado. Most who are not taken in are so for long, and cost no store a thing.
     #[must_use]
-    pub fn deal(&self, user: &UserId) -> Option<(Dealt, Option<Provider>)> {
-        let found = lock(&self.last).as_ref()?.found.clone();
-        let Found::Flag(kept) = found else { return None };
-        let experiment = kept.flag.experiment.as_ref()?;
-        let variant = experiment.variant(user);
-        let dealt = Dealt {
-            experiment: experiment.name.as_str().to_owned(),
-            variant: variant.name.as_str().to_owned(),
-            instructions: variant.instructions.clone(),
-        };
-        Some((dealt, variant.provider))
+    pub fn was_in(&self, who: Who<'_>, now: Timestamp) -> bool {
+        let last = lock(&self.last).as_ref().map(|read| read.found.clone());
+        let Some(Found::Flag(kept)) = last else { return false };
+        let switches = Switches { enabled: true, percentage: self.settings.percentage };
+        // A variant is dealt by the flag as it is, before the first call is chosen.
+        kept.flag.experiment.is_none() && kept.flag.decide(&subject(who, who.attributes, now), switches).enabled
     }
 
     /// Reads the flag ahead of the first request.
@@ -256,6 +264,12 @@ impl Settings {
     fn over(self, flag: &Flag) -> Self {
         let own = flag.name.as_str() == HYBRID_ORCHESTRATOR;
         if own { self } else { Self { mode: Mode::ByFlag, percentage: None } }
+    }
+
+    /// Whether a flag is asked at all.
+    #[must_use]
+    pub fn asks(self, flag: &Flag) -> bool {
+        self.over(flag).mode == Mode::ByFlag
     }
 
     /// The share that counts in place of the flag's own.

@@ -1,6 +1,5 @@
 //! An A/B test among those whom a flag takes in: who is given which variant, and what a variant does otherwise.
 
-use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
 use huntaze_domain::json::Fields;
 use huntaze_domain::provider::Provider;
@@ -74,15 +73,6 @@ impl Experiment {
     pub(crate) fn to_json(&self) -> Value {
         let variants: Vec<_> = self.variants.iter().map(Variant::to_json).collect();
         json!({"name": self.name.as_str(), "variants": variants})
-    }
-
-    /// What is wrong with it where this one was there before.
-    pub(crate) fn fault_after(&self, before: Option<&Self>) -> Option<FieldFault> {
-        let changed = before.is_some_and(|before| before.name == self.name && before.variants != self.variants);
-        changed.then(|| FieldFault {
-            pointer: "/experiment/variants".to_owned(),
-            detail: "are given when the experiment is made, and stay: another experiment needs another name".to_owned(),
-        })
     }
 }
 

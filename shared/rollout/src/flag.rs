@@ -176,7 +176,7 @@ impl Flag {
             flag.group = before.map(|before| before.group.clone()).or(group).unwrap_or(flag.group);
             Some(change.of(flag))
         });
-        flag?.checked(before)
+        flag?.checked()
     }
 
     /// One that takes nobody in.
@@ -196,18 +196,24 @@ impl Flag {
         }
     }
 
-    /// It, where its parts fit each other and what was there before.
+    /// It, where its parts fit each other.
     ///
     /// # Errors
     /// What does not fit, with its JSON pointer.
-    pub fn checked(self, before: Option<&Self>) -> Result<Self, Vec<FieldFault>> {
-        let unguarded = (self.plan.is_some() && self.triggers.is_none()).then(|| FieldFault {
-            pointer: "/rolloutPlan".to_owned(),
-            detail: "needs `rollbackTriggers`: what goes on by itself is taken back by itself".to_owned(),
-        });
-        let experiment = self.experiment.as_ref();
-        let changed = experiment.and_then(|now| now.fault_after(before.and_then(|before| before.experiment.as_ref())));
-        let faults: Vec<_> = unguarded.into_iter().chain(changed).collect();
+    pub fn checked(self) -> Result<Self, Vec<FieldFault>> {
+        let is_asked = self.name.as_str() == HYBRID_ORCHESTRATOR;
+        let nobody_asks = format!("is for the flag `{HYBRID_ORCHESTRATOR}` alone: no request asks for another");
+        let unguarded = "needs `rollbackTriggers`: what goes on by itself is taken back by itself";
+        let all = [
+            (self.plan.is_some() && !is_asked, "/rolloutPlan", nobody_asks.as_str()),
+            (self.plan.is_some() && is_asked && self.triggers.is_none(), "/rolloutPlan", unguarded),
+            (self.experiment.is_some() && !is_asked, "/experiment", nobody_asks.as_str()),
+        ];
+        let fault = |(_, pointer, detail): (bool, &str, &str)| FieldFault {
+            pointer: pointer.to_owned(),
+            detail: detail.to_owned(),
+        };
+        let faults: Vec<_> = all.into_iter().filter(|(is_so, ..)| *is_so).map(fault).collect();
         if faults.is_empty() { Ok(self) } else { Err(faults) }
     }
 

@@ -27,14 +27,22 @@ pub const WINDOWS: [u32; 3] = [1, 6, 36];
 /// Asked of a window: errors and slowness, each against the other side and against what the flag allows, and costs and blocked texts
 /// against what they were.
 const QUESTIONS: f64 = 6.0 * WINDOWS.len() as f64;
+/// How likely it may be that equal sides are taken back for one question of one look.
+const RISK: f64 = RISK_A_DAY / (LOOKS_A_DAY * QUESTIONS);
 /// No window is longer: so long its requests are remembered.
-const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+pub(crate) const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 /// Of fewer requests nothing is said.
 pub const LEAST_REQUESTS: u64 = 100;
 /// Of the requests so many may be slower than the flag's latency, which is that of the 95th percentile.
 const SLOW_SHARE: f64 = 0.05;
 /// What is dearer than this share of the requests before the step were is counted as costly.
 const COSTLY_QUANTILE: f64 = 0.9;
+/// The 95th percentile.
+const P95: f64 = 0.95;
+/// What takes longer than the other side's 95th percentile by so many bins, 41 %, is late: a rollout need not be as quick to the millisecond.
+const LATE_BINS: u32 = 2;
+/// How likely it may be that equal sides keep a plan from its next step: it is asked again in a minute.
+const RISK_OF_WAITING: f64 = 0.05;
 
 /// What the requests of one side came to, over a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,15 +53,41 @@ pub struct Side {
     pub errors: u64,
     /// How many took longer than the flag's `latencyThreshold`.
     pub slow: u64,
+    /// How many took longer than nearly all of the other side do.
+    pub late: u64,
+    /// Of how many it is known how long they took.
+    pub timed: u64,
     /// How many texts may not be used.
     pub blocked: u64,
     /// How many cost more than nine of ten did before the step.
     pub costly: u64,
+    /// Of how many it is known what they cost.
+    pub costed: u64,
 }
 
-impl Side {
-    fn is_enough(self) -> bool {
-        self.requests >= LEAST_REQUESTS
+/// What is only told by those who are in, over the day before the step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Baseline {
+    /// How many requests there were.
+    pub requests: u64,
+    /// How many texts could not be used.
+    pub blocked: u64,
+    /// Of how many it is known what they cost.
+    pub costed: u64,
+    /// How many of them cost more than nine of ten.
+    pub costly: u64,
+    /// The bin that these are above; `None` where nothing is: most cost nothing.
+    pub bin: Option<u32>,
+}
+
+impl Baseline {
+    /// That of a step.
+    #[must_use]
+    pub fn of(course: &Course, stepped_at: Timestamp) -> Self {
+        let before = course.sum(true, stepped_at - LONGEST, stepped_at);
+        let bin = before.costs.quantile(COSTLY_QUANTILE).filter(|bin| *bin > 0);
+        let costly = bin.map_or(0, |bin| before.costs.above(bin));
+        Self { requests: before.requests, blocked: before.blocked, costed: before.costs.count(), costly, bin }
     }
 }
 
@@ -64,7 +98,7 @@ pub enum Breach {
     MoreErrors,
     /// More errors than the flag allows, and not on the other side.
     TooManyErrors,
-    /// More slow requests than on the other side.
+    /// A slower 95th percentile than on the other side, by 41 % and more.
     Slower,
     /// A slower 95th percentile than the flag allows, and not on the other side.
     TooSlow,
@@ -96,38 +130,62 @@ pub struct Sides {
     pub inside: Side,
     /// Those who are not.
     pub outside: Side,
-    /// Those who were in, over the day before the step.
-    pub before: Side,
+    /// Those who were in, before the step.
+    pub before: Baseline,
+}
+
+/// How far back a look goes.
+#[must_use]
+pub fn reach(triggers: &RollbackTriggers, times: u32) -> SignedDuration {
+    SignedDuration::from_mins((times * triggers.time_window_minutes).into()).min(LONGEST)
 }
 
 impl Sides {
     /// All windows of a look at a rollout that has its present share since `stepped_at`. The minute of the step itself is of neither
-    /// side of it.
+    /// side of it; the one that is under way counts.
     #[must_use]
     pub fn of(
         course: &Course,
+        before: Baseline,
         triggers: &RollbackTriggers,
         stepped_at: Timestamp,
         now: Timestamp,
     ) -> [Self; WINDOWS.len()] {
-        // The minute that is under way counts as well.
-        let end = now + SignedDuration::from_mins(1);
-        let before = course.sum(true, stepped_at - LONGEST, stepped_at);
-        let costly = before.costs.quantile(COSTLY_QUANTILE);
-        let side = |tally: &Tally| Side {
-            requests: tally.requests,
-            errors: tally.errors,
-            slow: tally.slow,
-            blocked: tally.blocked,
-            costly: costly.map_or(0, |bin| tally.costs.above(bin)),
-        };
+        let end = end_of_minute(now);
         WINDOWS.map(|times| {
-            let length = SignedDuration::from_mins((times * triggers.time_window_minutes).into());
-            let from = (end - length.min(LONGEST)).max(stepped_at);
-            let [inside, outside] = [true, false].map(|inside| side(&course.sum(inside, from, end)));
-            Self { inside, outside, before: side(&before) }
+            let from = (end - reach(triggers, times)).max(stepped_at);
+            let [inside, outside] = [true, false].map(|inside| course.sum(inside, from, end));
+            let late = outside.latencies.quantile(P95).map(|bin| bin + LATE_BINS);
+            let side = |tally: &Tally| Side {
+                requests: tally.requests,
+                errors: tally.errors,
+                slow: tally.slow,
+                late: late.map_or(0, |bin| tally.latencies.above(bin)),
+                timed: tally.latencies.count(),
+                blocked: tally.blocked,
+                costly: before.bin.map_or(0, |bin| tally.costs.above(bin)),
+                costed: tally.costs.count(),
+            };
+            Self { inside: side(&inside), outside: side(&outside), before }
         })
     }
+
+    /// Whether nothing speaks against taking more in: fewer errors and slow requests than the flag allows, and no more errors than outside.
+    #[must_use]
+    pub fn is_healthy(&self, triggers: &RollbackTriggers) -> bool {
+        let Self { inside, outside, .. } = *self;
+        let allowed = triggers.error_rate_threshold / 100.0;
+        inside.requests >= LEAST_REQUESTS
+            && inside.errors as f64 <= allowed * inside.requests as f64
+            && inside.slow as f64 <= SLOW_SHARE * inside.timed as f64
+            && !is_more((inside.errors, inside.requests), (outside.errors, outside.requests), RISK_OF_WAITING)
+    }
+}
+
+/// The end of the minute that is under way.
+pub(crate) fn end_of_minute(now: Timestamp) -> Timestamp {
+    let second = now.as_second().rem_euclid(60);
+    now - SignedDuration::from_secs(second) + SignedDuration::from_mins(1)
 }
 
 /// What is wrong over one of the [`WINDOWS`], if anything is: each breach once, in their order.
@@ -137,39 +195,41 @@ pub fn look(windows: &[Sides; WINDOWS.len()], triggers: &RollbackTriggers) -> BT
 }
 
 fn breaches(Sides { inside, outside, before }: Sides, triggers: &RollbackTriggers) -> Vec<Breach> {
-    if !inside.is_enough() {
-        return Vec::new();
-    }
     let allowed = triggers.error_rate_threshold / 100.0;
-    let (errors, slow) = (|side: Side| side.errors, |side: Side| side.slow);
+    let errors = |side: Side| (side.errors, side.requests);
+    let slow = |side: Side| (side.slow, side.timed);
+    let late = |side: Side| (side.late, side.timed);
     let all = [
-        (Breach::MoreErrors, is_more(inside, outside, errors)),
-        (Breach::TooManyErrors, is_over(inside, outside, errors, allowed)),
-        (Breach::Slower, is_more(inside, outside, slow)),
-        (Breach::TooSlow, is_over(inside, outside, slow, SLOW_SHARE)),
-        (Breach::MoreBlocked, is_more(inside, before, |side| side.blocked)),
-        (Breach::Costlier, is_more(inside, before, |side| side.costly)),
+        (Breach::MoreErrors, is_more(errors(inside), errors(outside), RISK)),
+        (Breach::TooManyErrors, is_over(errors(inside), errors(outside), allowed)),
+        (Breach::Slower, is_more(late(inside), late(outside), RISK)),
+        (Breach::TooSlow, is_over(slow(inside), slow(outside), SLOW_SHARE)),
+        (Breach::MoreBlocked, is_more((inside.blocked, inside.requests), (before.blocked, before.requests), RISK)),
+        (Breach::Costlier, is_more((inside.costly, inside.costed), (before.costly, before.costed), RISK)),
     ];
     all.into_iter().filter_map(|(breach, is_so)| is_so.then_some(breach)).collect()
 }
 
+/// So many of so many.
+type Count = (u64, u64);
+
 /// Whether more happens to these than to the others. If it happened to both alike, each event would be theirs as often as a request is.
-fn is_more(these: Side, others: Side, of: impl Fn(Side) -> u64) -> bool {
-    let share = these.requests as f64 / (these.requests + others.requests) as f64;
-    others.is_enough() && is_beyond_chance(of(these), of(these) + of(others), share)
+fn is_more((events, of): Count, (other_events, others): Count, risk: f64) -> bool {
+    let share = of as f64 / (of + others) as f64;
+    of.min(others) >= LEAST_REQUESTS && is_beyond_chance(events, events + other_events, share, risk)
 }
 
 /// Whether more happens inside than is allowed. Where it is as bad outside, to go back would mend nothing.
-fn is_over(inside: Side, outside: Side, of: impl Fn(Side) -> u64, allowed: f64) -> bool {
-    let as_bad_outside = outside.is_enough() && of(outside) as f64 > allowed * outside.requests as f64;
-    !as_bad_outside && is_beyond_chance(of(inside), inside.requests, allowed)
+fn is_over((events, of): Count, (other_events, others): Count, allowed: f64) -> bool {
+    let as_bad_outside = others >= LEAST_REQUESTS && other_events as f64 > allowed * others as f64;
+    of >= LEAST_REQUESTS && !as_bad_outside && is_beyond_chance(events, of, allowed, RISK)
 }
 
 /// Whether so many are hardly seen where each has this chance: `P(X >= seen) <= exp(-of * KL(seen / of, chance))`.
-fn is_beyond_chance(seen: u64, of: u64, chance: f64) -> bool {
+fn is_beyond_chance(seen: u64, of: u64, chance: f64, risk: f64) -> bool {
     let (seen, of) = (seen as f64, of as f64);
     // More than is to be expected; so there are some, and the chance is not 1.
-    seen > chance * of && -of * divergence(seen / of, chance) < (RISK_A_DAY / (LOOKS_A_DAY * QUESTIONS)).ln()
+    seen > chance * of && -of * divergence(seen / of, chance) < risk.ln()
 }
 
 /// That of Kullback and Leibler, of two coins.
@@ -186,12 +246,12 @@ mod tests {
         RollbackTriggers { error_rate_threshold: 5.0, latency_threshold: 4_000, time_window_minutes: 10 };
 
     fn found(inside: Side, outside: Side, triggers: &RollbackTriggers) -> Vec<Breach> {
-        let before = Side::default();
+        let before = Baseline::default();
         look(&[Sides { inside, outside, before }, Sides::default(), Sides::default()], triggers).into_iter().collect()
     }
 
     fn side(requests: u64, errors: u64, slow: u64) -> Side {
-        Side { requests, errors, slow, ..Side::default() }
+        Side { requests, errors, slow, late: slow, timed: requests, ..Side::default() }
     }
 
     #[test]
@@ -278,8 +338,11 @@ mod tests {
                 requests: self.requests,
                 errors: events(self.errors),
                 slow: events(0.02),
+                late: events(0.04),
+                timed: self.requests,
                 blocked: events(0.02),
                 costly: events(self.costly),
+                costed: self.requests,
             }
         }
     }
@@ -289,8 +352,11 @@ mod tests {
             requests: of(a.requests, b.requests),
             errors: of(a.errors, b.errors),
             slow: of(a.slow, b.slow),
+            late: of(a.late, b.late),
+            timed: of(a.timed, b.timed),
             blocked: of(a.blocked, b.blocked),
             costly: of(a.costly, b.costly),
+            costed: of(a.costed, b.costed),
         }
     }
 
@@ -307,11 +373,12 @@ mod tests {
 
     /// The requests of so many minutes before the step. What is costly is set by what they cost themselves, so of them it is one in ten,
     /// and of those after it more or fewer: how many more, by chance, is given to `rates`.
-    fn before(minutes: u64, chance: &mut Chance, rates: &mut Rates) -> Side {
+    fn before(minutes: u64, chance: &mut Chance, rates: &mut Rates) -> Baseline {
         let sum = (0..minutes).fold(Side::default(), |sum, _| zip(sum, rates.draw(chance), |a, b| a + b));
         let normal = (0..12).map(|_| chance.next()).sum::<f64>() - 6.0;
         rates.costly = (0.1 + normal * (0.09 / sum.requests as f64).sqrt()).max(0.0);
-        Side { costly: sum.requests / 10, ..sum }
+        let Side { requests, blocked, costed, .. } = sum;
+        Baseline { requests, blocked, costed, costly: requests / 10, bin: Some(1) }
     }
 
     /// After how many minutes of a day it is taken back, if it is. The step was taken after so many minutes with the rates of the inside.
@@ -351,14 +418,47 @@ mod tests {
 
     #[test]
     fn what_only_the_new_system_tells_is_held_against_what_it_was() {
-        let side = |blocked, costly| Side { requests: 1_000, blocked, costly, ..Side::default() };
-        let outside = Side::default();
-        let found = |inside, before| breaches(Sides { inside, outside, before }, &TRIGGERS);
-        assert_eq!(found(side(30, 120), side(20, 100)), []);
-        assert_eq!(found(side(90, 120), side(20, 100)), [Breach::MoreBlocked]);
-        assert_eq!(found(side(30, 250), side(20, 100)), [Breach::Costlier]);
+        let side = |blocked, costly| Side { requests: 1_000, blocked, costly, costed: 1_000, ..Side::default() };
+        let before = Baseline { requests: 1_000, blocked: 20, costed: 1_000, costly: 100, bin: Some(9) };
+        let found = |inside, before| breaches(Sides { inside, outside: Side::default(), before }, &TRIGGERS);
+        assert_eq!(found(side(30, 120), before), []);
+        assert_eq!(found(side(90, 120), before), [Breach::MoreBlocked]);
+        assert_eq!(found(side(30, 250), before), [Breach::Costlier]);
         // Nobody was in before: there is nothing to hold it against.
-        assert_eq!(found(side(900, 900), Side::default()), []);
+        assert_eq!(found(side(900, 900), Baseline::default()), []);
+    }
+
+    #[test]
+    fn a_step_is_healthy_where_it_is_within_what_the_flag_allows_and_no_worse_than_outside() {
+        let is_healthy = |inside, outside| Sides { inside, outside, before: Baseline::default() }.is_healthy(&TRIGGERS);
+        assert!(is_healthy(side(100, 5, 5), side(1_900, 95, 95)));
+        assert!(is_healthy(side(100, 0, 0), Side::default()), "everybody is in");
+        assert!(!is_healthy(side(99, 0, 0), side(1_900, 0, 0)), "too few");
+        assert!(!is_healthy(side(100, 6, 0), Side::default()), "20 of 100 are no breach, and 6 not healthy");
+        assert!(!is_healthy(side(100, 0, 6), Side::default()));
+        assert!(
+            !is_healthy(side(1_000, 45, 0), side(19_000, 190, 0)),
+            "within what is allowed, and worse than outside"
+        );
+    }
+
+    #[test]
+    fn slower_is_what_takes_longer_than_the_other_sides_95th_percentile_by_far() {
+        let now: Timestamp = "2026-11-23T10:05:10Z".parse().unwrap();
+        let found = |inside: u32, outside: u32| {
+            let mut course = Course::default();
+            for (is_inside, bin) in [(true, inside), (false, outside)] {
+                let tally = course.tally(now.as_second() / 60, is_inside);
+                tally.requests = 1_000;
+                tally.latencies.add(Some(bin), 1_000);
+            }
+            let windows = Sides::of(&course, Baseline::default(), &TRIGGERS, Timestamp::UNIX_EPOCH, now);
+            look(&windows, &TRIGGERS).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(found(40, 40), []);
+        assert_eq!(found(42, 40), [], "41 % slower");
+        assert_eq!(found(43, 40), [Breach::Slower]);
+        assert_eq!(found(36, 40), [], "faster");
     }
 
     #[test]
@@ -380,12 +480,18 @@ mod tests {
                 tally.costs.add(Some(50), 1);
             }
         }
-        let triggers = RollbackTriggers { time_window_minutes: 3, ..TRIGGERS };
-        let windows = Sides::of(&course, &triggers, stepped_at, now);
-        let seen = |requests| Side { requests, blocked: requests, costly: requests, ..Side::default() };
-        let before = Side { requests: 10, costly: 1, ..Side::default() };
-        assert_eq!(windows[0], Sides { inside: seen(2), outside: seen(2), before });
+        let before = Baseline::of(&course, stepped_at);
+        assert_eq!(before, Baseline { requests: 10, blocked: 0, costed: 10, costly: 1, bin: Some(40) });
+        let triggers = RollbackTriggers { time_window_minutes: 1, ..TRIGGERS };
+        let windows = Sides::of(&course, before, &triggers, stepped_at, now);
+        let seen =
+            |requests| Side { requests, blocked: requests, costly: requests, costed: requests, ..Side::default() };
+        assert_eq!(windows[0], Sides { inside: seen(1), outside: seen(1), before });
         assert_eq!(windows[1], Sides { inside: seen(3), outside: seen(3), before });
         assert_eq!(windows[1], windows[2]);
+        // Where most cost nothing, nothing is dear.
+        let mut free = Course::default();
+        free.tally(minute("2026-11-23T09:59:00Z"), true).costs.add(Some(0), 10);
+        assert_eq!(Baseline::of(&free, stepped_at).bin, None);
     }
 }

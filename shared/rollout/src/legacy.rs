@@ -140,10 +140,9 @@ impl Legacy {
         *request.uri_mut() = uri.build().map_err(|e| unsaid(&e))?;
         *request.headers_mut() = end_to_end(passed.headers);
         let own = request.headers_mut();
-        // The old system makes links of the name that it was asked by.
-        if let Some(host) = own.remove(header::HOST)
-            && !own.contains_key("x-forwarded-host")
-        {
+        // The old system makes links of the name that it was asked by: the gateway's, and no client's.
+        own.remove("x-forwarded-host");
+        if let Some(host) = own.remove(header::HOST) {
             own.insert("x-forwarded-host", host);
         }
         own.append(header::VIA, HeaderValue::from_static("1.1 huntaze-bridge"));
@@ -159,6 +158,10 @@ fn parts(url: &str) -> Result<(Scheme, Authority, String), &'static str> {
     let path = parts.path_and_query.as_ref();
     if !["http", "https"].contains(&scheme.as_str()) || path.is_some_and(|path| path.query().is_some()) {
         return Err(EXPECTED);
+    }
+    let is_here = ["127.0.0.1", "[::1]", "localhost"].contains(&authority.host());
+    if scheme != Scheme::HTTPS && !is_here {
+        return Err("must be https, or http on loopback: sessions go over it");
     }
     Ok((scheme, authority, path.map_or("", PathAndQuery::path).trim_end_matches('/').to_owned()))
 }
@@ -176,7 +179,10 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
-    let is_kept = |name: &HeaderName| !NOT_PASSED_ON.contains(name) && !named.iter().any(|one| one == name.as_str());
+    // What the old system decides by is not a client's to take away.
+    let is_safe = |name: &str| name.starts_with("x-forwarded-") || ["authorization", "cookie"].contains(&name);
+    let is_named = |name: &str| !is_safe(name) && named.iter().any(|one| one == name);
+    let is_kept = |name: &HeaderName| !NOT_PASSED_ON.contains(name) && !is_named(name.as_str());
     headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
@@ -194,8 +200,15 @@ mod tests {
         let read = |url: &str| parts(url).map(|(scheme, authority, prefix)| format!("{scheme} {authority} {prefix}"));
         assert_eq!(read("https://old.example.com"), Ok("https old.example.com ".to_owned()));
         assert_eq!(read("http://127.0.0.1:3000/app/"), Ok("http 127.0.0.1:3000 /app".to_owned()));
-        for odd in ["old.example.com", "/path", "ftp://old.example.com", "https://old.example.com/?a=b", "https://", ""]
-        {
+        for odd in [
+            "http://old.example.com",
+            "old.example.com",
+            "/path",
+            "ftp://old.example.com",
+            "https://old.example.com/?a=b",
+            "https://",
+            "",
+        ] {
             assert!(read(odd).is_err(), "{odd}");
         }
     }
@@ -203,8 +216,10 @@ mod tests {
     #[test]
     fn what_belongs_to_one_connection_stays_there() {
         let sent = [
-            ("connection", "close, X-Secret"),
+            ("connection", "close, X-Secret, Authorization, X-Forwarded-For"),
             ("x-secret", "of this connection"),
+            ("authorization", "Bearer t"),
+            ("x-forwarded-for", "192.0.2.1"),
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),
             ("content-length", "7"),
@@ -217,8 +232,14 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap()))
             .collect();
         let kept: Vec<_> = end_to_end(&headers).iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-        let expected = [("accept", "text/plain"), ("accept", "text/html"), ("x-odd", "ümlaut")]
-            .map(|(name, value)| (name.to_owned(), HeaderValue::from_bytes(value.as_bytes()).unwrap()));
+        let expected = [
+            ("authorization", "Bearer t"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("accept", "text/plain"),
+            ("accept", "text/html"),
+            ("x-odd", "ümlaut"),
+        ]
+        .map(|(name, value)| (name.to_owned(), HeaderValue::from_bytes(value.as_bytes()).unwrap()));
         assert_eq!(kept, expected);
     }
 

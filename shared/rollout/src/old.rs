@@ -45,6 +45,7 @@ pub fn to_new(body: &[u8]) -> Result<Vec<u8>, Vec<FieldFault>> {
         values.into_iter().find(|value| !value.is_null())
     };
     let (user, kind, action) = (take(&["userId", "user_id"]), take(&["type"]), take(&["action"]));
+    let user = user.ok_or_else(|| fault("/userId", "is required: a user id".to_owned()))?;
     let (platforms, data) = (take(&["platforms", "platform"]), take(&["data", "payload"]));
     let action = action.map(|action| type_of(&action)).transpose()?;
     let platforms = platforms.map(|platforms| if platforms.is_string() { json!([platforms]) } else { platforms });
@@ -52,7 +53,7 @@ pub fn to_new(body: &[u8]) -> Result<Vec<u8>, Vec<FieldFault>> {
     let mut new = within(&data);
     new.extend(old);
     let named = [
-        ("userId", user),
+        ("userId", Some(user)),
         ("type", Some(action.or(kind).unwrap_or_else(|| "content_planning".into()))),
         ("platforms", Some(platforms.unwrap_or_else(|| json!(["onlyfans"])))),
         ("data", Some(data)),
@@ -64,9 +65,11 @@ pub fn to_new(body: &[u8]) -> Result<Vec<u8>, Vec<FieldFault>> {
 fn type_of(action: &Value) -> Result<Value, Vec<FieldFault>> {
     let found = ACTIONS.iter().find(|(name, _)| action == name).map(|(_, kind)| Value::from(*kind));
     let names = || ACTIONS.map(|(name, _)| format!("`{name}`")).join(", ");
-    found.ok_or_else(|| {
-        vec![FieldFault { pointer: "/action".to_owned(), detail: format!("must be one of {}", names()) }]
-    })
+    found.ok_or_else(|| fault("/action", format!("must be one of {}", names())))
+}
+
+fn fault(pointer: &str, detail: String) -> Vec<FieldFault> {
+    vec![FieldFault { pointer: pointer.to_owned(), detail }]
 }
 
 /// What a payload says of the request itself.
@@ -81,7 +84,9 @@ fn within(data: &Value) -> Map<String, Value> {
 /// A new answer as old clients know it.
 #[must_use]
 pub fn answer(new: &Value) -> Value {
-    let data = &new["data"];
+    let mut data = new["data"].clone();
+    // What the old system calls it.
+    data["campaignId"] = data["workflowId"].clone();
     let message = match data["status"].as_str() {
         Some("queued" | "running") => "The campaign is being made; its status is at `data.statusUrl`",
         Some("manual_review") => "The campaign waits for a person; its status is at `data.statusUrl`",
@@ -124,19 +129,22 @@ mod tests {
 
     #[test]
     fn what_an_old_body_leaves_out_is_a_plan_for_onlyfans() {
-        assert_eq!(new(&json!({})), json!({"type": "content_planning", "platforms": ["onlyfans"], "data": {}}));
-        WorkflowIntent::parse(&to_new(b"{}").unwrap()).unwrap();
+        let least = json!({"userId": "ana"});
+        let plan = json!({"userId": "ana", "type": "content_planning", "platforms": ["onlyfans"], "data": {}});
+        assert_eq!(new(&least), plan);
+        WorkflowIntent::parse(&to_new(least.to_string().as_bytes()).unwrap()).unwrap();
+        assert_eq!(to_new(b"{}").unwrap_err()[0].pointer, "/userId");
     }
 
     #[test]
     fn every_action_is_a_type_and_another_is_a_fault() {
         for (action, kind) in ACTIONS {
-            let old = json!({"action": action, "payload": {}, "platform": "onlyfans"});
+            let old = json!({"userId": "ana", "action": action, "payload": {}, "platform": "onlyfans"});
             assert_eq!(new(&old)["type"], kind);
             WorkflowIntent::parse(&to_new(old.to_string().as_bytes()).unwrap()).unwrap();
         }
         for odd in [json!("delete_everything"), json!(7), json!({})] {
-            let faults = to_new(json!({"action": odd}).to_string().as_bytes()).unwrap_err();
+            let faults = to_new(json!({"userId": "ana", "action": odd}).to_string().as_bytes()).unwrap_err();
             assert_eq!(faults[0].pointer, "/action", "{odd}");
         }
     }
@@ -144,10 +152,11 @@ mod tests {
     #[test]
     fn a_payload_speaks_for_the_request_where_the_body_does_not() {
         let payload = json!({"recipient_id": "fan-1", "contentType": "story", "sendToOnlyFans": true});
-        let shown = new(&json!({"action": "send_message", "payload": payload, "contentType": "message"}));
+        let shown =
+            new(&json!({"userId": "ana", "action": "send_message", "payload": payload, "contentType": "message"}));
         assert_eq!((&shown["recipientId"], &shown["sendToOnlyFans"]), (&json!("fan-1"), &json!(true)));
         assert_eq!((&shown["contentType"], &shown["data"]), (&json!("message"), &payload));
-        assert_eq!(new(&json!({"maxCost": 0.5, "odd": 1}))["maxCost"], json!(0.5));
+        assert_eq!(new(&json!({"userId": "ana", "maxCost": 0.5, "odd": 1}))["maxCost"], json!(0.5));
     }
 
     #[test]
@@ -157,7 +166,8 @@ mod tests {
             (&made["status"], &made["result"], &made["data"]["status"]),
             (&json!("success"), &json!("c"), &json!("completed"))
         );
-        let later = answer(&json!({"data": {"status": "queued", "statusUrl": "/s"}}));
+        let later = answer(&json!({"data": {"status": "queued", "statusUrl": "/s", "workflowId": "w"}}));
+        assert_eq!(later["data"]["campaignId"], "w");
         assert_eq!((&later["result"], &later["data"]["statusUrl"]), (&Value::Null, &json!("/s")));
         for shown in [made, later, error("no")] {
             assert_eq!(shown.as_object().unwrap().keys().collect::<Vec<_>>(), ["data", "message", "result", "status"]);

@@ -3,10 +3,10 @@
 //! `huntaze:rollout:{<flag>}:<hour>` is a hash of counts: `<minute>:<side>:<kind>`, of `r`equests, `e`rrors, `s`low and `b`locked ones,
 //! `m`icrodollars, and of each `l`atency and `c`ost by quarters of an octave. Nothing is sampled.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntaze_domain::error::ErrorCode;
 use huntaze_domain::money::Usd;
 use huntaze_redis::{Redis, RedisFault};
 use jiff::Timestamp;
@@ -15,11 +15,12 @@ use redis::Script;
 use crate::flag::FlagName;
 use crate::tally::{Course, Tally, micros, quarter};
 
-/// The hours that are read: a day, and the one that is under way.
-const HOURS: i64 = 25;
 const HOUR_SECONDS: i64 = 3_600;
-/// One hour is kept for an hour longer than it is read.
-const KEPT_SECONDS: i64 = (HOURS + 1) * HOUR_SECONDS;
+/// How long an hour is kept: it is read for a day.
+const KEPT_SECONDS: i64 = 26 * HOUR_SECONDS;
+
+/// By which faults a request fails that another system would have served.
+pub const OURS: [ErrorCode; 2] = [ErrorCode::ProviderUnavailable, ErrorCode::Internal];
 
 /// One request, when it was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub struct Seen {
     pub slow: bool,
     /// Its text may not be used.
     pub blocked: bool,
-    /// How long it took.
-    pub latency: Duration,
+    /// How long its client waited; nobody did for what the queue's consumer ended.
+    pub latency: Option<Duration>,
     /// What its calls cost; the old system does not say.
     pub cost: Option<Usd>,
 }
@@ -41,8 +42,11 @@ pub struct Seen {
 impl Seen {
     /// What it raises, and by how much.
     fn counts(&self) -> Vec<(String, u64)> {
-        let millis = u64::try_from(self.latency.as_millis()).unwrap_or(u64::MAX);
-        let mut counts = vec![("r".to_owned(), 1), (format!("l{}", quarter(millis)), 1)];
+        let mut counts = vec![("r".to_owned(), 1)];
+        if let Some(latency) = self.latency {
+            let millis = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+            counts.push((format!("l{}", quarter(millis)), 1));
+        }
         let flags = [("e", self.failed), ("s", self.slow), ("b", self.blocked)];
         counts.extend(flags.into_iter().filter(|(_, is_so)| *is_so).map(|(kind, _)| (kind.to_owned(), 1)));
         if let Some(cost) = self.cost {
@@ -86,20 +90,16 @@ impl Sides {
         }
     }
 
-    /// The last day of a rollout.
+    /// A rollout between two times, in whole hours, of which no more than a day is kept. Each is read by itself: no other script waits for
+    /// more than that.
     ///
     /// # Errors
     /// [`RedisFault`]
-    pub async fn course(&self, flag: &FlagName, now: Timestamp) -> Result<Course, RedisFault> {
-        let last = now.as_second().div_euclid(HOUR_SECONDS);
-        let hours: Vec<_> = (last - HOURS + 1..=last).collect();
-        let mut script = self.read.prepare_invoke();
-        for hour in &hours {
-            script.key(key(flag, *hour));
-        }
-        let found: Vec<BTreeMap<String, u64>> = self.redis.run(&script).await?;
+    pub async fn course(&self, flag: &FlagName, from: Timestamp, until: Timestamp) -> Result<Course, RedisFault> {
+        let hour = |at: Timestamp| at.as_second().div_euclid(HOUR_SECONDS);
         let mut course = Course::default();
-        for (hour, counts) in hours.into_iter().zip(found) {
+        for hour in hour(from).max(hour(until) - KEPT_SECONDS / HOUR_SECONDS)..=hour(until) {
+            let counts: Vec<(String, u64)> = self.redis.run(&self.read.key(key(flag, hour))).await?;
             for (field, count) in counts {
                 if let Some((minute, inside, kind)) = read(&field) {
                     course.tally(hour * 60 + minute, inside).raise(kind, count);

@@ -9,19 +9,26 @@
 //! changes side by side one is refused, and there is none without its line of history. The item of a flag that was deleted stays, without
 //! the flag, for its version: one of the same name goes on counting, and nobody's old version fits it.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use huntaze_domain::env::Env;
-use huntaze_dynamodb::{Item, Members, TableError, moment, number, reasons, text, transact};
+use huntaze_dynamodb::{Item, Members, TableError, condition_failed, moment, number, reasons, text, transact};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::bucket::Percentage;
 use crate::flag::{Flag, FlagName};
+use crate::guard::Baseline;
 
-/// The largest flag as JSON: less than what is read of a body, and of what an item may have beside its line of history.
-const MOST_BYTES: usize = 200 * 1024;
+/// The largest flag as JSON: an answer has room for all of them.
+const MOST_BYTES: usize = 48 * 1024;
+/// One try of reading a flag.
+const ATTEMPT: Duration = Duration::from_millis(300);
 /// The hash key of the flags.
 const FLAGS: &str = "flag";
 /// Flags are made by hand, and read all at once.
@@ -53,6 +60,10 @@ pub struct Kept {
     pub updated_at: Timestamp,
     /// It was taken back.
     pub latch: Option<Latch>,
+    /// What only those who are in tell, before its last step; absent until the guard has looked.
+    pub baseline: Option<Baseline>,
+    /// The experiments that it ever had, each with its variants.
+    pub experiments: BTreeMap<String, Value>,
 }
 
 impl Kept {
@@ -171,6 +182,9 @@ pub enum WriteError {
     /// It would not fit into an item, or could not be read again.
     #[error("the flag must be at most {MOST_BYTES} bytes of JSON")]
     TooLarge,
+    /// An experiment of this name had other variants: both would be measured as one.
+    #[error("an experiment of this name had other variants; another needs another name")]
+    Experiment,
     /// The table.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -196,7 +210,11 @@ impl Flags {
     /// [`TableError`], also where the flag cannot be read as one.
     pub async fn get(&self, name: &FlagName) -> Result<Row, TableError> {
         let get = self.client.get_item().table_name(&self.table).consistent_read(true);
-        let answer = get.key("kind", text(FLAGS)).key("name", text(name.as_str())).send().await;
+        let get = get.key("kind", text(FLAGS)).key("name", text(name.as_str()));
+        // Somebody waits, and a kept connection may have died while the environment was frozen: it is soon asked again.
+        let times = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).build();
+        let config = aws_sdk_dynamodb::config::Builder::new().timeout_config(times);
+        let answer = get.customize().config_override(config).send().await;
         let item = answer.map_err(TableError::of)?.item;
         item.map_or(Ok(Row::default()), |item| read(&item).ok_or_else(|| TableError::because("a flag cannot be read")))
     }
@@ -241,16 +259,11 @@ impl Flags {
         if after.as_ref().is_some_and(|after| size(&after.flag) > MOST_BYTES) {
             return Err(WriteError::TooLarge);
         }
-        let kept = after.map(|Written { flag, latch }| Kept {
-            stepped_at: before
-                .kept
-                .as_ref()
-                .filter(|was| !is_step(&was.flag, &flag))
-                .map_or(change.at, |was| was.stepped_at),
-            flag,
-            version,
-            updated_at: change.at,
-            latch,
+        let experiments = experiments(before.kept.as_ref(), after.as_ref().map(|after| &after.flag))?;
+        let kept = after.map(|Written { flag, latch }| {
+            let stays = before.kept.as_ref().filter(|was| !is_step(&was.flag, &flag));
+            let (stepped_at, baseline) = stays.map_or((change.at, None), |was| (was.stepped_at, was.baseline));
+            Kept { flag, version, stepped_at, updated_at: change.at, latch, baseline, experiments }
         });
         let row = Row { version, kept };
         let items = self.transaction(name, before.version, &row, change).map_err(TableError::of)?;
@@ -279,6 +292,22 @@ impl Flags {
         let line = put(line(name, row, change)).condition_expression("attribute_not_exists(kind)");
         let write = |put| TransactWriteItem::builder().put(put).build();
         Ok(vec![write(flag.build()?), write(line.build()?)])
+    }
+
+    /// Keeps what was before a flag's last step, if that still is its last.
+    ///
+    /// # Errors
+    /// [`TableError`]
+    pub async fn keep_baseline(&self, kept: &Kept, baseline: Baseline) -> Result<(), TableError> {
+        let update = self.client.update_item().table_name(&self.table);
+        let update = update.key("kind", text(FLAGS)).key("name", text(kept.flag.name.as_str()));
+        let update = update.condition_expression("steppedAt = :at").update_expression("SET baseline = :baseline");
+        let update = update.expression_attribute_values(":at", text(moment(kept.stepped_at)));
+        let update = update.expression_attribute_values(":baseline", text(baseline_json(baseline).to_string()));
+        match update.send().await {
+            Err(error) if !condition_failed(&error) => Err(TableError::of(error)),
+            _ => Ok(()),
+        }
     }
 
     /// The changes of a flag before a version, the newest first, at most so many.
@@ -312,6 +341,20 @@ impl Flags {
     }
 }
 
+/// All experiments of a flag, the one that it has now among them.
+fn experiments(before: Option<&Kept>, after: Option<&Flag>) -> Result<BTreeMap<String, Value>, WriteError> {
+    let mut all = before.map(|kept| kept.experiments.clone()).unwrap_or_default();
+    if let Some(experiment) = after.and_then(|flag| flag.experiment.as_ref()) {
+        let variants = experiment.to_json()["variants"].take();
+        let known = all.entry(experiment.name.as_str().to_owned()).or_insert_with(|| variants.clone());
+        if *known != variants {
+            return Err(WriteError::Experiment);
+        }
+    }
+    let size = serde_json::to_string(&all).map_or(0, |text| text.len());
+    if size > MOST_BYTES { Err(WriteError::TooLarge) } else { Ok(all) }
+}
+
 /// Whether others are taken in by it than before. What is seen before and behind a step is not held to be the same.
 fn is_step(before: &Flag, after: &Flag) -> bool {
     (before.enabled, before.percentage, &before.conditions) != (after.enabled, after.percentage, &after.conditions)
@@ -331,6 +374,8 @@ fn item(name: &FlagName, row: &Row) -> Item {
         ("flag", kept.map(|kept| text(Value::Object(kept.flag.to_json()).to_string()))),
         ("steppedAt", kept.map(|kept| text(moment(kept.stepped_at)))),
         ("updatedAt", kept.map(|kept| text(moment(kept.updated_at)))),
+        ("baseline", kept.and_then(|kept| kept.baseline).map(|baseline| text(baseline_json(baseline).to_string()))),
+        ("experiments", kept.map(|kept| text(json!(kept.experiments).to_string()))),
         ("latch", kept.and_then(|kept| kept.latch.as_ref()).map(|latch| text(latch.to_json().to_string()))),
     ];
     let always = [("kind", text(FLAGS)), ("name", text(name.as_str())), ("version", number(row.version))];
@@ -342,18 +387,39 @@ fn read(item: &Item) -> Option<Row> {
     let members = Members(item);
     let version = item.get("version")?.as_n().ok()?.parse().ok()?;
     let Some(flag) = members.text("flag") else { return Some(Row { version, kept: None }) };
-    let latch = match members.text("latch") {
-        Some(latch) => Some(Latch::read(&serde_json::from_str(latch).ok()?)?),
+    let part = |name: &str| members.text(name).map(serde_json::from_str::<Value>).transpose().ok();
+    let latch = match part("latch")? {
+        Some(latch) => Some(Latch::read(&latch)?),
         None => None,
     };
+    let experiments = part("experiments")?.map(serde_json::from_value).transpose().ok()?;
     let kept = Kept {
         flag: Flag::parse(flag.as_bytes()).ok()?,
         version,
         stepped_at: members.time("steppedAt")?,
         updated_at: members.time("updatedAt")?,
         latch,
+        // One that cannot be read is made anew.
+        baseline: part("baseline")?.as_ref().and_then(read_baseline),
+        experiments: experiments.unwrap_or_default(),
     };
     Some(Row { version, kept: Some(kept) })
+}
+
+fn baseline_json(baseline: Baseline) -> Value {
+    let Baseline { requests, blocked, costed, costly, bin } = baseline;
+    json!({"requests": requests, "blocked": blocked, "costed": costed, "costly": costly, "bin": bin})
+}
+
+fn read_baseline(value: &Value) -> Option<Baseline> {
+    let number = |name: &str| value[name].as_u64();
+    Some(Baseline {
+        requests: number("requests")?,
+        blocked: number("blocked")?,
+        costed: number("costed")?,
+        costly: number("costly")?,
+        bin: number("bin").and_then(|bin| bin.try_into().ok()),
+    })
 }
 
 fn line(name: &FlagName, row: &Row, change: &Change) -> Item {

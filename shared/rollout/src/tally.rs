@@ -35,7 +35,7 @@ impl Histogram {
     /// The bin that this share of the numbers is in or below; `None` of no numbers.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<u32> {
-        let all: u64 = self.0.values().sum();
+        let all = self.count();
         let mut below = 0;
         self.0.iter().find_map(|(bin, count)| {
             below += count;
@@ -43,17 +43,17 @@ impl Histogram {
         })
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.values().sum()
+    }
+
     /// How many are above a bin.
     #[must_use]
     pub fn above(&self, bin: u32) -> u64 {
         self.0.range(bin + 1..).map(|(_, count)| count).sum()
     }
-}
-
-/// The middle of a bin.
-#[must_use]
-pub fn value(bin: u32) -> u64 {
-    ((f64::from(bin) + 0.5) / 4.0).exp2().round() as u64
 }
 
 /// What requests of one side came to.

@@ -9,15 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::bucket::Percentage;
 use crate::choice::Settings;
 use crate::flag::{Flag, RollbackTriggers};
-use crate::guard::{LEAST_REQUESTS, Sides as Windows, look};
+use crate::guard::{Baseline, LONGEST, Side, Sides as Windows, WINDOWS, look, reach};
 use crate::sides::Sides;
 use crate::store::{Action, Change, Flags, Kept, Latch, Row, WriteError, Written};
-use crate::tally::{Course, Tally, value};
 
 /// Who it is, in the history.
 const GUARD: &str = "canary-guard";
-/// The 95th percentile.
-const P95: f64 = 0.95;
+/// For so long a rollback is told again: under one id it is delivered once.
+const TOLD_FOR: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why a rollout could not be looked at, or nobody was told.
 #[derive(Debug, thiserror::Error)]
@@ -68,25 +67,40 @@ impl Guard {
     pub async fn look(&self, now: Timestamp) -> Result<(Vec<Done>, Option<WatchError>), WatchError> {
         let (mut all, mut failed) = (Vec::new(), None);
         for kept in self.flags.all().await? {
-            let Some(triggers) = kept.flag.triggers.filter(|_| self.is_under_way(&kept.flag)) else { continue };
-            let course = match self.sides.course(&kept.flag.name, now).await {
-                Ok(course) => course,
-                Err(error) => {
-                    failed = Some(error.into());
-                    continue;
-                }
-            };
-            let Some((after, done)) = self.verdict(&kept, &triggers, &course, now) else { continue };
-            match self.follow(kept, after, &done, now).await {
-                Ok(true) => all.push(done),
-                Ok(false) => {}
-                Err(error) => {
+            if let Err(error) = self.tell_again(&kept, now).await {
+                failed = Some(error);
+            }
+            match self.look_at(kept, now).await {
+                Ok(None) => {}
+                Ok(Some((done, told))) => {
                     all.push(done);
-                    failed = Some(error);
+                    failed = told.err().map(WatchError::from).or(failed);
                 }
+                Err(error) => failed = Some(error),
             }
         }
         Ok((all, failed))
+    }
+
+    /// What was done about one rollout, and whether people were told.
+    async fn look_at(&self, kept: Kept, now: Timestamp) -> Result<Option<(Done, Result<(), QueueError>)>, WatchError> {
+        let Some(triggers) = kept.flag.triggers.filter(|_| self.is_under_way(&kept.flag)) else { return Ok(None) };
+        let reach = kept.baseline.map_or(LONGEST, |_| reach(&triggers, WINDOWS[WINDOWS.len() - 1]));
+        let from = (now - reach).max(kept.baseline.map_or(kept.stepped_at - LONGEST, |_| kept.stepped_at));
+        let course = self.sides.course(&kept.flag.name, from, now).await?;
+        let baseline = match kept.baseline {
+            Some(baseline) => baseline,
+            None => {
+                let baseline = Baseline::of(&course, kept.stepped_at);
+                self.flags.keep_baseline(&kept, baseline).await?;
+                baseline
+            }
+        };
+        let windows = Windows::of(&course, baseline, &triggers, kept.stepped_at, now);
+        match self.verdict(&kept, &triggers, &windows, now) {
+            Some((after, done)) => self.follow(kept, after, done, now).await,
+            None => Ok(None),
+        }
     }
 
     /// What is to be done about a rollout, if anything is.
@@ -94,63 +108,80 @@ impl Guard {
         &self,
         kept: &Kept,
         triggers: &RollbackTriggers,
-        course: &Course,
+        windows: &[Windows; WINDOWS.len()],
         now: Timestamp,
     ) -> Option<(Written, Done)> {
-        let (mut flag, from) = (kept.flag.clone(), kept.flag.percentage);
-        let breaches = look(&Windows::of(course, triggers, kept.stepped_at, now), triggers);
+        let mut flag = kept.flag.clone();
+        let over = self.settings.share_over(&flag);
+        let from = over.unwrap_or(flag.percentage);
         let done = |to, advanced, why| Done { flag: kept.flag.name.as_str().to_owned(), from, to, advanced, why };
+        let breaches = look(windows, triggers);
         if !breaches.is_empty() {
             // What is wrong at a step is wrong at the one before it: the same code serves both.
             flag.percentage = Percentage::NONE;
             // A share of the environment would stay.
-            flag.enabled = self.settings.share_over(&flag).is_none();
+            flag.enabled = over.is_none();
             let why = breaches.iter().map(|breach| breach.as_str()).collect::<Vec<_>>().join(", ");
-            let reason = format!("{why}; {}", figures(course, kept.stepped_at, now));
-            let latch = Some(Latch { at: now, from, reason });
+            let latch = Some(Latch { at: now, from, reason: format!("{why}; {}", figures(windows, triggers)) });
             return Some((Written { flag, latch }, done(Percentage::NONE, false, why)));
         }
-        let next = kept.flag.plan.as_ref().filter(|_| kept.latch.is_none())?.next(from, kept.stepped_at, now)?;
-        let seen = course.sum(true, kept.stepped_at, now + SignedDuration::from_mins(1)).requests;
+        // Of a share that the environment holds nothing is learnt about the next.
+        let plan = kept.flag.plan.as_ref().filter(|_| kept.latch.is_none() && over.is_none())?;
+        let next = plan.next(from, kept.stepped_at, now).filter(|_| windows[WINDOWS.len() - 1].is_healthy(triggers))?;
         flag.percentage = next;
-        (seen >= LEAST_REQUESTS).then(|| (Written { flag, latch: None }, done(next, true, "healthy".to_owned())))
+        Some((Written { flag, latch: None }, done(next, true, "healthy".to_owned())))
     }
 
     /// Whether users are taken in by a share: only those are compared.
     fn is_under_way(&self, flag: &Flag) -> bool {
-        flag.enabled && self.settings.share_over(flag).unwrap_or(flag.percentage) > Percentage::NONE
+        let share = self.settings.share_over(flag).unwrap_or(flag.percentage);
+        flag.enabled && share > Percentage::NONE && self.settings.asks(flag)
+    }
+
+    /// Whoever took it back may have ended before anybody was told.
+    async fn tell_again(&self, kept: &Kept, now: Timestamp) -> Result<(), WatchError> {
+        let Some(latch) = kept.latch.as_ref().filter(|latch| now.duration_since(latch.at) < TOLD_FOR) else {
+            return Ok(());
+        };
+        let (flag, why) = (kept.flag.name.as_str().to_owned(), String::new());
+        let done = Done { flag, from: latch.from, to: Percentage::NONE, advanced: false, why };
+        Ok(self.people.put(&told(&done, latch.at, &latch.reason)).await?)
     }
 
     /// Writes it, if the flag is still what was looked at, and has the operators told.
-    async fn follow(&self, kept: Kept, after: Written, done: &Done, now: Timestamp) -> Result<bool, WatchError> {
+    async fn follow(
+        &self,
+        kept: Kept,
+        after: Written,
+        done: Done,
+        now: Timestamp,
+    ) -> Result<Option<(Done, Result<(), QueueError>)>, WatchError> {
         let reason = after.latch.as_ref().map_or_else(|| done.why.clone(), |latch| latch.reason.clone());
         let action = if done.advanced { Action::Advanced } else { Action::RolledBack };
         let change = Change { at: now, by: GUARD.to_owned(), action, reason: Some(reason.clone()) };
         let (name, before) = (kept.flag.name.clone(), Row { version: kept.version, kept: Some(kept) });
-        let version = match self.flags.write(&name, &before, Some(after), &change).await {
-            Ok(row) => row.version,
+        match self.flags.write(&name, &before, Some(after), &change).await {
+            Ok(_) => {}
             // Somebody decided meanwhile, and is looked at in a minute.
-            Err(WriteError::Stale) => return Ok(false),
-            Err(error @ WriteError::TooLarge) => return Err(TableError::of(error).into()),
+            Err(WriteError::Stale) => return Ok(None),
             Err(WriteError::Table(error)) => return Err(error.into()),
-        };
-        self.people.put(&told(done, version, &reason, now)).await?;
-        Ok(true)
+            Err(error @ (WriteError::TooLarge | WriteError::Experiment)) => return Err(TableError::of(error).into()),
+        }
+        let told = self.people.put(&told(&done, now, &reason)).await;
+        Ok(Some((done, told)))
     }
 }
 
-/// Both sides since the step, for a person.
-fn figures(course: &Course, stepped_at: Timestamp, now: Timestamp) -> String {
-    let side = |inside| {
-        let tally: Tally = course.sum(inside, stepped_at, now + SignedDuration::from_mins(1));
-        let p95 =
-            tally.latencies.quantile(P95).map_or_else(|| "no p95".to_owned(), |bin| format!("p95 {} ms", value(bin)));
-        format!("{} of {} failed, {p95}", tally.errors, tally.requests)
+/// Both sides over the longest window, for a person.
+fn figures(windows: &[Windows; WINDOWS.len()], triggers: &RollbackTriggers) -> String {
+    let Windows { inside, outside, .. } = windows[WINDOWS.len() - 1];
+    let side = |side: Side| {
+        format!("{} of {} failed, {} above {} ms", side.errors, side.requests, side.slow, triggers.latency_threshold)
     };
-    format!("since the step: {} on the new side; {} on the old", side(true), side(false))
+    format!("on the new side {}; on the old {}", side(inside), side(outside))
 }
 
-fn told(done: &Done, version: u64, reason: &str, now: Timestamp) -> Notification {
+fn told(done: &Done, at: Timestamp, reason: &str) -> Notification {
     let fact = |name: &str, value: String| Fact { name: name.to_owned(), value: value.chars().take(300).collect() };
     let (severity, title, text) = match done.advanced {
         true => (
@@ -165,7 +196,7 @@ fn told(done: &Done, version: u64, reason: &str, now: Timestamp) -> Notification
         ),
     };
     Notification {
-        id: format!("rollout#{}#{version}", done.flag),
+        id: format!("rollout#{}#{}", done.flag, at.as_millisecond()),
         kind: "rollout".to_owned(),
         severity,
         audience: Audience::Operators,
@@ -179,6 +210,6 @@ fn told(done: &Done, version: u64, reason: &str, now: Timestamp) -> Notification
             fact("why", reason.to_owned()),
         ],
         link: None,
-        timestamp: now,
+        timestamp: at,
     }
 }
