@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::flag::RollbackTriggers;
-use crate::tally::{Course, Tally};
+use crate::tally::{Course, Tally, quarter};
 
 /// How likely it may be, at the most, that an equal side is taken back within a day.
 const RISK_A_DAY: f64 = 0.01;
@@ -39,7 +39,8 @@ const SLOW_SHARE: f64 = 0.05;
 const COSTLY_QUANTILE: f64 = 0.9;
 /// The 95th percentile.
 const P95: f64 = 0.95;
-/// What takes longer than the other side's 95th percentile by so many bins, 41 %, is late: a rollout need not be as quick to the millisecond.
+/// What takes longer than the other side's 95th percentile by so many bins, 41 %, is late, unless it takes less than half of what the
+/// flag allows: a rollout need not be as quick to the millisecond.
 const LATE_BINS: u32 = 2;
 /// How likely it may be that equal sides keep a plan from its next step: it is asked again in a minute.
 const RISK_OF_WAITING: f64 = 0.05;
@@ -98,7 +99,7 @@ pub enum Breach {
     MoreErrors,
     /// More errors than the flag allows, and not on the other side.
     TooManyErrors,
-    /// A slower 95th percentile than on the other side, by 41 % and more.
+    /// A slower 95th percentile than on the other side, by 41 % and more, and than half of what the flag allows.
     Slower,
     /// A slower 95th percentile than the flag allows, and not on the other side.
     TooSlow,
@@ -155,7 +156,8 @@ impl Sides {
         WINDOWS.map(|times| {
             let from = (end - reach(triggers, times)).max(stepped_at);
             let [inside, outside] = [true, false].map(|inside| course.sum(inside, from, end));
-            let late = outside.latencies.quantile(P95).map(|bin| bin + LATE_BINS);
+            let least = quarter((triggers.latency_threshold / 2).into());
+            let late = outside.latencies.quantile(P95).map(|bin| (bin + LATE_BINS).max(least));
             let side = |tally: &Tally| Side {
                 requests: tally.requests,
                 errors: tally.errors,
@@ -406,7 +408,7 @@ mod tests {
     #[test]
     fn three_times_the_errors_are_found_in_minutes_where_there_are_many_and_in_hours_where_there_are_few() {
         for (inside, outside, minutes) in
-            [((100, 0.06), (100, 0.02), 30), ((10, 0.06), (190, 0.02), 180), ((10, 0.03), (190, 0.01), 360)]
+            [((100, 0.06), (100, 0.02), 40), ((10, 0.06), (190, 0.02), 180), ((10, 0.03), (190, 0.01), 360)]
         {
             let (inside, outside) = (Rates::new(inside.0, inside.1), Rates::new(outside.0, outside.1));
             for day in 0..50 {
@@ -455,10 +457,13 @@ mod tests {
             let windows = Sides::of(&course, Baseline::default(), &TRIGGERS, Timestamp::UNIX_EPOCH, now);
             look(&windows, &TRIGGERS).into_iter().collect::<Vec<_>>()
         };
-        assert_eq!(found(40, 40), []);
-        assert_eq!(found(42, 40), [], "41 % slower");
-        assert_eq!(found(43, 40), [Breach::Slower]);
-        assert_eq!(found(36, 40), [], "faster");
+        let second = quarter(1_000);
+        let half = quarter(2_000);
+        assert_eq!(found(half, half), []);
+        assert_eq!(found(half + 2, half), [], "41 % slower");
+        assert_eq!(found(half + 3, half), [Breach::Slower]);
+        assert_eq!(found(half, half + 3), [], "faster");
+        assert_eq!(found(half, second), [], "slower, and quick enough");
     }
 
     #[test]

@@ -225,14 +225,25 @@ async fn only_administrators_see_and_set_flags_and_faults_are_named() -> Result<
     let odd = json!({"name": "A", "rolloutPercentage": 101, "rolloutPlan": {"steps": []}, "reason": ""});
     let answer = function.http(admin(Request::post(FLAGS)).json(&odd)).await?;
     assert_eq!((answer.status, faults(&answer.body)), (400, vec!["/name", "/rolloutPercentage", "/rolloutPlan/steps"]));
-    let unguarded = json!({"name": "a", "rolloutPlan": {"steps": [{"percentage": 5, "bakeMinutes": 5}]}});
+    let unguarded =
+        json!({"name": "hybrid-orchestrator", "rolloutPlan": {"steps": [{"percentage": 5, "bakeMinutes": 5}]}});
     assert_eq!(faults(&function.http(admin(Request::post(FLAGS)).json(&unguarded)).await?.body), ["/rolloutPlan"]);
     assert_eq!(function.http(admin(Request::post(FLAGS)).json(&json!({"name": "a"}))).await?.status, 201);
     let moved = json!({"name": "a", "flagGroup": "b"});
     let answer = function.http(admin(Request::post(FLAGS)).header("if-match", "*").json(&moved)).await?;
     assert_eq!(faults(&answer.body), ["/flagGroup"], "it would move its users");
+    // An experiment's variants stay what they are, also when it was taken away meanwhile.
+    let own = |experiment: Value| json!({"name": "hybrid-orchestrator", "experiment": experiment});
+    let variants = |names: [&str; 2]| json!(names.map(|name| json!({"name": name, "weight": 1})));
+    let first = own(json!({"name": "e", "variants": variants(["a", "b"])}));
+    assert_eq!(function.http(admin(Request::post(FLAGS)).json(&first)).await?.status, 201);
+    let other = own(json!({"name": "e", "variants": variants(["a", "c"])}));
+    assert_eq!(faults(&put(&function, "*", &other).await?.body), ["/experiment/variants"]);
+    assert_eq!(put(&function, "*", &own(Value::Null)).await?.status, 200);
+    assert_eq!(faults(&put(&function, "*", &other).await?.body), ["/experiment/variants"]);
+    assert_eq!(put(&function, "*", &own(json!({"name": "f", "variants": variants(["a", "c"])}))).await?.status, 200);
     // Each fits alone; both together do not.
-    let users: Vec<_> = (0..500).map(|n| format!("{n:0>6}{}", "\\".repeat(122))).collect();
+    let users: Vec<_> = (0..120).map(|n| format!("{n:0>6}{}", "\\".repeat(122))).collect();
     assert_eq!(put(&function, "*", &json!({"name": "a", "userWhitelist": users})).await?.status, 200);
     let both = put(&function, "*", &json!({"name": "a", "userBlacklist": users})).await?;
     assert_eq!((both.status, faults(&both.body)), (400, vec![""]), "{}", both.body);

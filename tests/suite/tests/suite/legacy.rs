@@ -166,14 +166,23 @@ async fn a_header_that_the_gateway_cannot_carry_is_left_out_and_nothing_else() -
     Ok(())
 }
 
+/// Of which JSON type a value is.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "list",
+        Value::Object(_) => "object",
+    }
+}
+
 #[tokio::test]
 async fn who_is_taken_in_gets_answers_of_the_same_shape() -> Result<()> {
     let app = rolling_out().await?.set("HYBRID_ORCHESTRATOR_ENABLED", "always");
     let function = app.function("legacy-campaigns")?;
-    let here = |case: &&Recorded| {
-        let request = &case.0["request"];
-        case.path() == OLD && request["session"] == "bearer"
-    };
+    let here = |case: &&Recorded| case.path() == OLD && case.0["request"]["session"] != "none";
     let all = Recorded::all()?;
     let (mut made, mut refused) = (0, 0);
     for case in all.iter().filter(here) {
@@ -185,6 +194,19 @@ async fn who_is_taken_in_gets_answers_of_the_same_shape() -> Result<()> {
         if answer.status < 300 {
             assert_eq!((&body["status"], body["data"].is_object()), (&json!("success"), true), "{name}: {body}");
             assert_eq!(body["result"].is_string(), answer.status == 200, "{name}: {body}");
+            // What old clients read of the old system's answer is there, and of the same kind.
+            let recorded: Value = serde_json::from_slice(&case.answer().body).unwrap_or_default();
+            for (member, of_old) in
+                recorded["data"].as_object().into_iter().flatten().filter(|(name, _)| *name == "campaignId")
+            {
+                assert_eq!(kind(&body["data"][member]), kind(of_old), "{name}: {member} of {body}");
+            }
+            for (member, of_old) in recorded.as_object().into_iter().flatten().filter(|_| answer.status == 200) {
+                assert!(
+                    of_old.is_null() || recorded["status"] != "success" || kind(&body[member]) == kind(of_old),
+                    "{name}: {member}"
+                );
+            }
             made += 1;
         } else {
             assert_eq!(
@@ -226,10 +248,17 @@ async fn a_failure_before_anything_was_paid_goes_back_and_a_later_one_does_not()
 
     // Both providers are down: nothing was paid, and the client does not notice.
     app.world.fault(Fault::status(503).on_any().always());
-    let answer = function.http(old_campaign("ana", &plan)).await?;
-    assert_eq!((answer.status, text(&answer.body["result"])), (200, "A campaign about a."), "{}", answer.body);
-    assert_eq!(app.world.legacy_requests().len(), 1);
+    let request = || old_campaign("ana", &plan).idempotency_key("back");
+    for asked in 1..=2 {
+        let answer = function.http(request()).await?;
+        assert_eq!((answer.status, text(&answer.body["result"])), (200, "A campaign about a."), "{}", answer.body);
+        // The old system has it, and alone knows what a repetition is.
+        assert_eq!(app.world.legacy_requests().len(), asked);
+    }
     app.world.end_faults();
+    let killed = app.function_with("legacy-campaigns", "HYBRID_ORCHESTRATOR_ENABLED", "false")?;
+    assert_eq!(text(&killed.http(request()).await?.body["result"]), "A campaign about a.");
+    assert_eq!(app.world.legacy_requests().len(), 3);
 
     // The plan was paid for, then both fail: it is not made again elsewhere.
     let campaign =
@@ -237,14 +266,17 @@ async fn a_failure_before_anything_was_paid_goes_back_and_a_later_one_does_not()
     app.world.fault(Fault::status(503).on_any().always().containing("paid").containing("The campaign is about paid"));
     let answer = function.http(old_campaign("bob", &campaign)).await?;
     assert_ne!(answer.status, 200, "{}", answer.body);
-    assert_eq!((app.world.legacy_requests().len(), &answer.body["status"]), (1, &json!("error")), "{}", answer.body);
+    assert_eq!((app.world.legacy_requests().len(), &answer.body["status"]), (3, &json!("error")), "{}", answer.body);
     app.world.end_faults();
 
     // PostgreSQL is away: nothing was begun.
     let nowhere = format!("postgres://u:p@{}/none", closed_port()?);
     let cut_off = app.function_with("legacy-campaigns", "DATABASE_URL", &nowhere)?;
     let answer = cut_off.http(old_campaign("ana", &plan)).await?;
-    assert_eq!((answer.status, app.world.legacy_requests().len()), (200, 2), "{}", answer.body);
+    assert_eq!((answer.status, app.world.legacy_requests().len()), (200, 4), "{}", answer.body);
+    // Under its key there may be one that was paid for.
+    let answer = cut_off.http(old_campaign("ana", &plan).idempotency_key("seen")).await?;
+    assert_eq!((answer.status, app.world.legacy_requests().len()), (500, 4), "{}", answer.body);
     Ok(())
 }
 
@@ -280,7 +312,52 @@ async fn an_old_system_that_is_not_there_is_503_and_one_that_is_ourselves_is_not
 
     let function = app.function("legacy-campaigns")?;
     let answer = function.http(old_campaign("ana", &json!({})).header("via", "1.1 front, 1.1 huntaze-bridge")).await?;
-    assert_eq!((answer.status, app.world.legacy_requests().len()), (500, 0), "{}", answer.body);
+    assert_eq!((answer.status, app.world.legacy_requests().len()), (400, 0), "{}", answer.body);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sessions_and_roles_are_the_same_on_both_sides() -> Result<()> {
+    let app = rolling_out().await?;
+    let token = Session::user("ana").v4();
+    for enabled in ["always", "false"] {
+        let old = app.function_with("legacy-campaigns", "HYBRID_ORCHESTRATOR_ENABLED", enabled)?;
+        let new = app.function_with("campaigns-hybrid", "HYBRID_ORCHESTRATOR_ENABLED", enabled)?;
+        let mut of_bob = brief("content_planning", &["onlyfans"]);
+        of_bob["userId"] = json!("bob");
+        let elsewhere =
+            |path: &str| Request::post(path).cookie("next-auth.session-token", &token).origin("https://elsewhere.test");
+        for (function, request) in [
+            (&old, old_campaign("ana", &of_bob)),
+            (&new, campaign("ana", &of_bob)),
+            (&old, elsewhere(OLD).json(&json!({"userId": "ana"}))),
+            (&new, elsewhere(HYBRID).json(&brief("content_planning", &["onlyfans"]))),
+        ] {
+            let answer = function.http(request).await?;
+            assert_eq!(answer.status, 403, "{enabled}: {}", answer.body);
+        }
+    }
+    ensure!(app.world.legacy_requests().is_empty(), "the old system was asked");
+    // Whose token we cannot read may be the old system's.
+    let old = app.function("legacy-campaigns")?;
+    old.http(Request::post(OLD).bearer("its-own").json(&json!({"userId": "ana"}))).await?;
+    assert_eq!(app.world.legacy_requests().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_client_says_by_which_name_the_old_system_was_asked() -> Result<()> {
+    let app = rolling_out().await?;
+    let function = app.function("legacy-campaigns")?;
+    let request =
+        old_campaign("ana", &json!({})).header("x-forwarded-host", "evil.test").header("connection", "x-forwarded-for");
+    function.http(request).await?;
+    let seen = &app.world.legacy_requests()[0];
+    let header = |name: &str| {
+        seen.headers.iter().find(|(one, _)| one == name).map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    };
+    assert_eq!(header("x-forwarded-host").as_deref(), Some("api.huntaze.test"));
+    assert_eq!(header("x-forwarded-for").as_deref(), Some("192.0.2.1"));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::join_all;
-use huntaze_tests::{App, Function, Request, Response, Session, eventually};
+use huntaze_tests::{App, Bad, Function, Link, Request, Response, Session, eventually};
 use huntaze_world::{Fault, Provider};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -185,6 +185,31 @@ async fn design_a_missing_attribute_is_false_and_what_a_session_said_is_remember
 }
 
 #[tokio::test]
+async fn a_table_that_is_slow_once_is_asked_again_and_one_that_stays_slow_takes_nobody_in() -> Result<()> {
+    let app = rolling_out().await?;
+    set_flag(&app, &json!({})).await?;
+    let url = app.env()["AWS_ENDPOINT_URL"].clone();
+    let link = Link::to(url.trim_start_matches("http://").parse()?)?;
+    let through = format!("http://{}", link.addr());
+    let function = app.function_with("campaigns-hybrid", "AWS_ENDPOINT_URL_DYNAMODB", &through)?;
+    ensure!(ours(&function, "ana").await?, "it answers");
+    link.spoil(Bad::Gone);
+    let asked = Instant::now();
+    eventually(BOUND, async || {
+        ensure!(!ours(&function, "ana").await?, "the flag is fresh still");
+        Ok(())
+    })
+    .await?;
+    ensure!(asked.elapsed() < Duration::from_secs(15), "nobody waits so long for a flag");
+    link.mend();
+    eventually(BOUND, async || {
+        ensure!(ours(&function, "ana").await?, "it has not noticed");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn what_was_taken_on_before_the_kill_is_answered_here_and_not_done_again_there() -> Result<()> {
     let app = rolling_out().await?;
     set_flag(&app, &json!({})).await?;
@@ -245,5 +270,8 @@ async fn whoever_is_not_taken_in_is_not_held_back_by_our_limit_nor_counted_by_it
         let answer = function.http(campaign("ana", &plan())).await?;
         assert_eq!((is_ours(&answer), answer.header("ratelimit")), (Some(false), ""), "{}", answer.body);
     }
+    let counting = app.function_with("campaigns-hybrid", "HYBRID_ORCHESTRATOR_ENABLED", "always")?;
+    let first = counting.http(campaign("ana", &plan())).await?;
+    assert!(first.header("ratelimit").contains("r=1;"), "{}", first.header("ratelimit"));
     Ok(())
 }

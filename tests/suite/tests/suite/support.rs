@@ -78,7 +78,9 @@ pub(crate) fn campaign(user: &str, body: &Value) -> Request {
 
 /// A campaign request of a user, as old clients speak it.
 pub(crate) fn old_campaign(user: &str, body: &Value) -> Request {
-    Request::post(OLD).bearer(&Session::user(user).v4()).json(body)
+    let mut body = body.clone();
+    body.as_object_mut().unwrap().entry("userId").or_insert_with(|| json!(user));
+    Request::post(OLD).bearer(&Session::user(user).v4()).json(&body)
 }
 
 /// An app whose users are taken in by the flag, beside the old system.
