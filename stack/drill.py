@@ -108,7 +108,7 @@ def _ask(api: str, tokens: dict[str, str], over: threading.Event, sent: list[_Se
             return
         at = time.monotonic()
         try:
-            answer = _call(api + path, tokens[user], "POST", body)
+            answer = _call(api + path, tokens[user], "POST", {"userId": user, **body})
             ours = "workflowId" in answer["data"]
         except (OSError, KeyError, TypeError, ValueError):
             ours = None
