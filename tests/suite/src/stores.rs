@@ -271,6 +271,19 @@ impl Stores {
         self.made.aws.scan(&self.made.alerts).await
     }
 
+    /// Takes everybody in by a flag, as its table has it; for who has no function to ask.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn take_everybody_in(&self, flag: &str) -> anyhow::Result<()> {
+        let kept = json!({"name": flag, "enabled": true, "rolloutPercentage": 100}).to_string();
+        let text = |text: &str| json!({"S": text});
+        let at = text("2026-11-21T12:00:00.000Z");
+        let item = json!({"kind": text("flag"), "name": text(flag), "version": {"N": "1"}, "flag": text(&kept), "steppedAt": at,
+            "updatedAt": at});
+        self.made.aws.put(&self.made.flags, &[item.as_object().cloned().unwrap_or_default()]).await
+    }
+
     /// Sets since when a flag has had its share, in place of what its table says.
     ///
     /// # Errors
