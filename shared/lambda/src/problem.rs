@@ -139,7 +139,10 @@ impl Problem {
             if !self.errors.is_empty() {
                 members.insert("errors".to_owned(), json!(self.errors));
             }
-            members.extend(self.extra.clone());
+            // What a problem has of itself stays, whatever is added to it.
+            for (name, value) in &self.extra {
+                members.entry(name).or_insert_with(|| value.clone());
+            }
         }
         body
     }
