@@ -21,7 +21,7 @@ CHAOS := cargo test --workspace --test suite chaos:: --
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-rust test-stack test-api failures chaos soak fuzz bench bench-costs check advisories lint build compiler
+.PHONY: help run stop test test-rust test-stack test-api drill failures chaos soak fuzz bench bench-costs check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,9 @@ test-rust: compiler ## The Rust tests alone (ARGS: for cargo test).
 test-api: compiler $(TEST_VENV) ## Only the tests of the deployed API: its metrics, and openapi.yaml by Schemathesis.
 	cargo build --workspace
 	$(STACK) run-with-stack -- tests/api/run
+
+drill: $(VENV) ## Roll out and back on what `make run` started, and print what requests saw of it (docs/rollout.md).
+	@$(STACK) drill
 
 failures: compiler ## Play every failure of a provider and write docs/failures.md anew.
 	cargo build --workspace

@@ -26,6 +26,7 @@ def main() -> int:
     collect.add_argument("folder", type=pathlib.Path, help="where the log goes")
     commands.add_parser("install-compiler", help="install what cargo needs, where it is missing")
     commands.add_parser("install-valgrind", help="install what `make bench` counts instructions with")
+    commands.add_parser("drill", help="roll out and back on the running stack, and print what requests saw of it")
     commands.add_parser("lint", help="check template.yaml and openapi.yaml")
     _stay_local()
     try:
@@ -76,6 +77,10 @@ def _run(arguments: argparse.Namespace) -> int:
             from stack import install
 
             install.install_valgrind()
+        case "drill":
+            from stack import drill, up
+
+            drill.run(up.read_env())
         case "lint":
             from stack import lint
 

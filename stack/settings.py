@@ -16,6 +16,8 @@ _WORLD_SLACK_PATH = "/slack/services/T0WORLD/B0WORLD/world-slack-token"
 # Where tests/world plays OnlyFans, and what it takes as the session of an account there.
 _WORLD_ONLYFANS_PATH = "/onlyfans/api2/v2"
 WORLD_ONLYFANS_COOKIE = "sess=world.0."
+# Where tests/world plays the system before this one.
+_WORLD_LEGACY_PATH = "/legacy"
 
 # Nobody's, by RFC 2606: the emulator keeps the e-mails.
 _OPERATORS = "operators@huntaze.example"
@@ -32,6 +34,9 @@ _PARAMETERS = {
     "AZURE_OPENAI_DEPLOYMENT": "AzureOpenAiDeployment",
     "COST_ALERT_EMAIL": "CostAlertEmail",
     "HUMAN_APPROVAL": "HumanApproval",
+    "HYBRID_ORCHESTRATOR_ENABLED": "HybridOrchestratorEnabled",
+    "HYBRID_ORCHESTRATOR_PERCENTAGE": "HybridOrchestratorPercentage",
+    "LEGACY_API_URL": "LegacyApiUrl",
     "LOG_LEVEL": "LogLevel",
     "ONLYFANS_API_URL": "OnlyFansApiUrl",
     "ONLYFANS_USER_AGENT": "OnlyFansUserAgent",
@@ -87,6 +92,7 @@ _SECRETS = [
     "ONLYFANS_ACCOUNTS_PER_USER",
     "ONLYFANS_BREAKER_FAILURES",
     "ONLYFANS_BREAKER_OPEN_MS",
+    "LEGACY_TIMEOUT_MS",
     "ONLYFANS_MOST_REFUSALS",
     "PRICE_FALLBACK_INPUT_PER_MILLION",
     "PRICE_FALLBACK_OUTPUT_PER_MILLION",
@@ -154,6 +160,7 @@ def read(environment: Mapping[str, str], world_url: str) -> Settings:
         "SesFromEmail": SENDER,
         "SesIdentity": SENDER,
         "OnlyFansApiUrl": world_url + _WORLD_ONLYFANS_PATH,
+        "LegacyApiUrl": world_url + _WORLD_LEGACY_PATH,
     }
     parameters |= {_ENDPOINTS[provider]: url for provider, url in called.items()}
     parameters |= {parameter: given[name] for name, parameter in _PARAMETERS.items() if name in given}

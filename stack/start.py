@@ -20,6 +20,8 @@ _USERS_TABLE = "huntaze-users"
 # The account of the demo user that has a session with tests/world.
 _ACCOUNT_ID = "acc-ana"
 _ACCOUNTS = "/api/v2/onlyfans/accounts"
+_FLAG = "hybrid-orchestrator"
+_FLAGS = "/api/admin/feature-flags"
 
 _Result = TypeVar("_Result")
 
@@ -67,6 +69,7 @@ def start(launcher: Launcher, ports: Ports, environment: Mapping[str, str], sess
     api_url = f"{aws_url}/_aws/execute-api/{outputs['HttpApiId']}"
     step("waiting for its health", lambda: _await_health(api_url + HEALTH, launcher))
     tokens = _tokens(session_secret)
+    step(f"taking everybody in by the flag {_FLAG}", lambda: _take_everybody_in(api_url, tokens["ADMIN_TOKEN"]))
     if own.plays_onlyfans:
         step(f"signing {_ACCOUNT_ID} in to OnlyFans", lambda: _sign_in(api_url, tokens["USER_TOKEN"]))
     variables = {"API_URL": api_url, **tokens, **emulator.variables(aws_url), **stores_and_sessions}
@@ -107,14 +110,23 @@ def _tokens(secret: str) -> dict[str, str]:
 
 def _sign_in(api_url: str, token: str) -> None:
     session_of_it = {"cookie": settings.WORLD_ONLYFANS_COOKIE + _ACCOUNT_ID, "userAgent": "Mozilla/5.0 (demo)"}
-    body = json.dumps({"accountId": _ACCOUNT_ID, "status": "active", "session": session_of_it})
+    _post(api_url + _ACCOUNTS, token, {"accountId": _ACCOUNT_ID, "status": "active", "session": session_of_it})
+
+
+def _take_everybody_in(api_url: str, token: str) -> None:
+    """The flag of a rollout that is done: without one nobody is served here."""
+    flag = {"name": _FLAG, "enabled": True, "rolloutPercentage": 100, "reason": "the local stack"}
+    _post(api_url + _FLAGS, token, flag)
+
+
+def _post(url: str, token: str, body: dict) -> None:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    request = urllib.request.Request(api_url + _ACCOUNTS, body.encode(), headers)
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=30):
             pass
     except urllib.error.HTTPError as error:
-        raise StackError(f"{_ACCOUNT_ID} could not be signed in: {error}: {error.read().decode()}") from None
+        raise StackError(f"{url}: {error}: {error.read().decode()}") from None
 
 
 def _seed(database_url: str) -> None:

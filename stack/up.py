@@ -21,7 +21,7 @@ def up(detach: bool) -> None:
     with state.starting():
         before = state.load()
         if before and _runs(before):
-            print(f"already running at {_read_env()['API_URL']} (`make stop` ends it)")
+            print(f"already running at {read_env()['API_URL']} (`make stop` ends it)")
             return
         if before:
             before.end()
@@ -99,7 +99,7 @@ def _runs(before: State) -> bool:
             raise StackError("this clone's stack is being stopped by another command")
         return False
     alive = [process.alive() for process in before.processes]
-    return watched or (any(alive) and (all(alive) or net.responds(_read_env()["API_URL"] + HEALTH, 10)))
+    return watched or (any(alive) and (all(alive) or net.responds(read_env()["API_URL"] + HEALTH, 10)))
 
 
 def _write_env(variables: dict[str, str]) -> None:
@@ -107,7 +107,8 @@ def _write_env(variables: dict[str, str]) -> None:
     paths.ENV_FILE.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
 
 
-def _read_env() -> dict[str, str]:
+def read_env() -> dict[str, str]:
+    """The variables of the stack that was started last."""
     lines = paths.ENV_FILE.read_text().splitlines()
     return {name: shlex.split(value)[0] for name, _, value in (line.partition("=") for line in lines)}
 

@@ -58,7 +58,7 @@ impl App {
             Some((WorkflowStatus::Cancelled, _)) => Ok(json!({"workflowId": id, "status": WorkflowStatus::Cancelled})),
             Some((status, _)) => {
                 let detail = format!("the workflow is {} already", status.as_str());
-                Err(Problem::new(ErrorCode::Conflict, detail).with("status", status.as_str()))
+                Err(Problem::new(ErrorCode::Conflict, detail).with("workflowId", id.as_str()))
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use huntaze_costs::alert::Alert;
 use huntaze_costs::config::ledger;
 use huntaze_costs::watch::Watch;
+use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::WorkflowId;
 use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::metrics::{self, ProviderCall};
@@ -15,11 +16,13 @@ use huntaze_messaging::hint::Hints;
 use huntaze_orchestrator::aftermath::{Aftermath, Left};
 use huntaze_orchestrator::dead::{self, DeadQueue};
 use huntaze_orchestrator::hint::{self, Workflows};
-use huntaze_orchestrator::run::{Given, Orchestrator, Outcome, RunError};
+use huntaze_orchestrator::run::{Answer, Given, Orchestrator, Outcome, RunError};
 use huntaze_orchestrator::store::{self, Claim, StoreError};
 use huntaze_orchestrator::workflow::WorkflowStatus;
 use huntaze_postgres::Database;
 use huntaze_redis::Redis;
+use huntaze_rollout::flag::{FlagName, HYBRID_ORCHESTRATOR};
+use huntaze_rollout::sides::{OURS, Seen, Sides};
 
 /// What is kept of the invocation's time for what follows the last call: its settlement, the ledger, the hints.
 const AFTERMATH: Duration = Duration::from_secs(8);
@@ -30,6 +33,8 @@ struct App {
     orchestrator: Orchestrator,
     aftermath: Aftermath,
     dead: DeadQueue,
+    sides: Sides,
+    flag: FlagName,
 }
 
 impl Consumer for App {
@@ -60,8 +65,13 @@ impl Consumer for App {
             }
         };
         let outcome = self.orchestrator.take_up(&claimed, message.now, message.deadline - AFTERMATH).await;
-        let Outcome { answer, fallbacks, left } = outcome;
+        let Outcome { answer, fallbacks, left, .. } = outcome;
         count(&message, &left);
+        if claimed.parsed.intent.force_provider.is_none()
+            && let Some(seen) = seen(&answer, &left)
+        {
+            self.sides.count(&self.flag, scheduled::now(), &seen).await;
+        }
         metrics::fallbacks(&message.origin(), fallbacks);
         let trace = message.trace.id();
         let told = |alert: &Alert, now| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace);
@@ -97,6 +107,18 @@ impl App {
             tracing::warn!(%error, "its letter is left to the sweep");
         }
     }
+}
+
+/// What a workflow that has ended came to, for its side of the rollout; nobody waited for it.
+fn seen(answer: &Result<Answer, RunError>, left: &Left) -> Option<Seen> {
+    let (failed, blocked) = match &answer.as_ref().ok()?.given {
+        Given::Result(_) => (false, false),
+        Given::Error(error) => (OURS.contains(&error.code), error.code == ErrorCode::ComplianceViolation),
+        Given::Later { status, .. } if *status == WorkflowStatus::ManualReview => (true, false),
+        Given::Later { .. } => return None,
+    };
+    let cost = left.entries.iter().map(|entry| entry.cost).sum();
+    Some(Seen { inside: true, failed, slow: false, blocked, latency: None, cost: Some(cost) })
 }
 
 /// What the workflow's calls came to, in figures.
@@ -136,8 +158,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         ledger,
     };
     let redis = Redis::from_env(&env).map(Arc::new);
+    let sides = redis.clone().map(Sides::new);
     let orchestrator = Orchestrator::from_env(&env, database, clients::http(&tls)?, redis);
-    let app = env.finish(orchestrator.map(|orchestrator| App { orchestrator, aftermath, dead }))?;
+    let built = orchestrator.zip(sides).zip(FlagName::parse(HYBRID_ORCHESTRATOR));
+    let app = built.map(|((orchestrator, sides), flag)| App { orchestrator, aftermath, dead, sides, flag });
+    let app = env.finish(app)?;
     tokio::join!(app.orchestrator.database.warm_up(), app.orchestrator.warm_up());
     queue::serve(&app, aws.sqs()).await
 }

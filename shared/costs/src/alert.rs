@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
+use huntaze_domain::json::read_object;
 use huntaze_domain::money::Usd;
 use huntaze_domain::notification::{Channel, Fact, Notification, Severity, is_text};
 use huntaze_domain::provider::Provider;
@@ -37,11 +38,11 @@ use uuid::Uuid;
 
 use self::store::ALERT;
 pub use self::store::{Alerts, Firing, ListQuery, Page, Summary};
-use crate::body::{AMOUNT, amount, parse, user_id};
+use crate::body::{AMOUNT, amount, user_id};
 use crate::budget::Refusal;
-use crate::dynamo::ALL_PROVIDERS;
 use crate::owner::Owner;
 use crate::threshold::{Crossing, SEVERITY, ThresholdKind};
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 /// Clocks that differ by more are broken.
 pub const SKEW: Duration = Duration::from_secs(300);
@@ -428,7 +429,7 @@ impl NewAlert {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
-        parse(body, |fields| {
+        read_object(body, |fields| {
             let kind = fields.required("type", KIND, |v| v.as_str().and_then(AlertKind::from_name));
             let threshold = fields.required("threshold", AMOUNT, amount);
             // As people write it, and as it can be told over every channel.
@@ -464,7 +465,7 @@ impl Acknowledgement {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
-        parse(body, |fields| {
+        read_object(body, |fields| {
             let expected = "an alert's id: a text of 1 to 128 characters";
             let id = fields
                 .required("alertId", expected, |v| v.as_str().filter(|id| (1..=128).contains(&id.chars().count())));

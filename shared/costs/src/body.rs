@@ -1,28 +1,17 @@
 //! What the bodies of several routes have in common.
 
-use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
-use huntaze_domain::json::{Fields, parse_object};
+use huntaze_domain::json::Fields;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::dynamo::ALL_PROVIDERS;
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 /// An amount of more dollars is a slip of the keyboard.
 const MAX_DOLLARS: f64 = 1_000_000.0;
 /// What is said of an amount that is none.
 pub(crate) const AMOUNT: &str = "dollars: at least 10^-12, at most 1000000";
-
-/// Reads the fields of a body; what was read counts if nothing is wrong with any.
-pub(crate) fn parse<T>(body: &[u8], read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Vec<FieldFault>> {
-    let map: Map<String, Value> = parse_object(body)?;
-    let mut faults = Vec::new();
-    match read(&mut Fields::new(&map, "", &mut faults)) {
-        Some(value) if faults.is_empty() => Ok(value),
-        _ => Err(faults),
-    }
-}
 
 /// A positive amount, rounded down to what is exact.
 pub(crate) fn amount(value: &Value) -> Option<Usd> {

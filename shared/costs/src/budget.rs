@@ -6,6 +6,7 @@
 
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
+use huntaze_domain::json::read_object;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::Provider;
 use huntaze_postgres::{Database, DatabaseError};
@@ -18,10 +19,10 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::body::{amount_or_none, parse, provider, user_id};
-use crate::dynamo::ALL_PROVIDERS;
+use crate::body::{amount_or_none, provider, user_id};
 use crate::owner::Owner;
 use crate::period::day_of;
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 const BUDGETS: &str = include_str!("../sql/budgets.sql");
 const UTILISATION: &str = include_str!("../sql/utilisation.sql");
@@ -119,7 +120,7 @@ impl BudgetChange {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
-        parse(body, |fields| {
+        read_object(body, |fields| {
             let user_named = fields.optional("userId", "", |_| Some(())).is_some();
             let user = user_id(fields);
             let owner = fields.required("scope", "one of `user`, `global`", |v| match v.as_str()? {

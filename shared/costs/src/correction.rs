@@ -5,6 +5,7 @@
 
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::{AttemptId, UserId};
+use huntaze_domain::json::read_object;
 use huntaze_domain::money::Usd;
 use huntaze_postgres::{Database, DatabaseError};
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::body::{amount_or_none, parse};
+use crate::body::amount_or_none;
 
 const CORRECT: &str = "SELECT * FROM orchestrator.correct($1, $2, $3, $4, $5)";
 const ESTIMATED: &str = include_str!("../sql/estimated.sql");
@@ -39,7 +40,7 @@ impl Correction {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
-        parse(body, |fields| {
+        read_object(body, |fields| {
             let attempt = fields.required("attemptId", "an attempt's id", |v| AttemptId::parse(v.as_str()?).ok());
             let cost = fields.required("cost", COST, amount_or_none);
             let reason = fields.required("reason", REASON, |v| {

@@ -28,8 +28,8 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::attempt::{AttemptIntent, Settlement};
-use crate::dynamo::{number, reasons, transact};
 use crate::rollup::{Key, Unreadable, rollups_of};
+use huntaze_dynamodb::{number, reasons, transact};
 
 /// A function waits no longer for the ledger; the sweep catches up.
 const PROJECTION_PATIENCE: Duration = Duration::from_secs(2);

@@ -12,7 +12,6 @@ pub mod breakdown;
 pub mod budget;
 pub mod config;
 pub mod correction;
-mod dynamo;
 pub mod ledger;
 pub mod owner;
 pub mod period;
@@ -29,4 +28,4 @@ pub mod threshold;
 pub mod usage;
 pub mod watch;
 
-pub use dynamo::TableError;
+pub use huntaze_dynamodb::TableError;

@@ -8,7 +8,7 @@ mod store;
 
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::UserId;
-use huntaze_domain::json::Fields;
+use huntaze_domain::json::{Fields, read_object};
 use huntaze_domain::money::Usd;
 use huntaze_domain::notification::{Channel, Severity};
 use huntaze_domain::provider::Provider;
@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub use self::store::{CreateError, MAX_THRESHOLDS, Thresholds};
-use crate::body::{AMOUNT, amount, parse, provider, user_id};
-use crate::dynamo::ALL_PROVIDERS;
+use crate::body::{AMOUNT, amount, provider, user_id};
 use crate::owner::Owner;
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 const KIND: &str = "one of `hourly`, `daily`, `monthly`, `per_request`";
 const CHANNEL: &str = "one of `email`, `slack`, `sns`, `in_app`";
@@ -254,7 +254,7 @@ impl NewThreshold {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
-        parse(body, |fields| {
+        read_object(body, |fields| {
             let kind = fields.required("type", KIND, |v| v.as_str().and_then(ThresholdKind::from_name));
             let amount = fields.required("threshold", AMOUNT, amount);
             let severity = fields.required("severity", SEVERITY, |v| v.as_str().and_then(Severity::from_name));
@@ -303,7 +303,7 @@ impl ThresholdChange {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
-        let change = parse(body, |fields| {
+        let change = read_object(body, |fields| {
             let id = fields.required("thresholdId", THRESHOLD_ID, |v| {
                 v.as_str().filter(|id| (1..=200).contains(&id.chars().count()))
             });

@@ -28,12 +28,12 @@ use self::memory::Memory;
 pub use self::patrol::Patrolled;
 use crate::alert::{Alert, AlertKind, Alerts, Decision, Firing, NewAlert, Occasion, decide};
 use crate::budget::Refusal;
-use crate::dynamo::TableError;
 use crate::ledger::{Ledger, LedgerEntry, LedgerError};
 use crate::owner::Owner;
 use crate::spend::{PeriodSpend, UserAndGlobal};
 use crate::spike::SpikeRule;
 use crate::threshold::{Crossing, Threshold, ThresholdKind, Thresholds};
+use huntaze_dynamodb::TableError;
 
 /// A function waits no longer for the check behind a request; the schedule's finds what it leaves.
 const PATIENCE: Duration = Duration::from_secs(2);

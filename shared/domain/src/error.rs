@@ -45,6 +45,12 @@ codes! {
     ProviderUnavailable = "provider_unavailable",
     /// The platform refused or failed.
     OnlyfansApiError = "onlyfans_api_error",
+    /// The system before this one failed, and what it was asked for may have been done.
+    LegacyApiError = "legacy_api_error",
+    /// What is to be changed is not what the caller had read.
+    PreconditionFailed = "precondition_failed",
+    /// The caller has to say what it had read.
+    PreconditionRequired = "precondition_required",
     /// A fault of this system.
     Internal = "internal",
 }

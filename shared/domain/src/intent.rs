@@ -174,6 +174,21 @@ pub struct WorkflowIntent {
     /// Account and fan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only_fans_context: Option<OnlyFansContext>,
+    /// What its user was dealt of an experiment. No client says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dealt: Option<Dealt>,
+}
+
+/// A variant of an experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dealt {
+    /// The experiment's name.
+    pub experiment: String,
+    /// The variant's.
+    pub variant: String,
+    /// What the model is told besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
 }
 
 #[expect(clippy::ref_option, reason = "serde calls it so")]
@@ -215,9 +230,13 @@ impl WorkflowIntent {
             Some(text) => Some(Usd::parse(text.as_str()?).ok()?),
             None => None,
         };
+        let dealt = match map.remove("dealt") {
+            Some(dealt) => Some(serde_json::from_value(dealt).ok()?),
+            None => None,
+        };
         let mut faults = Vec::new();
         let intent = Self::read(&map, &mut faults).filter(|_| faults.is_empty())?;
-        Some(Self { max_cost, ..intent })
+        Some(Self { max_cost, dealt, ..intent })
     }
 
     fn read(map: &Map<String, Value>, faults: &mut Vec<FieldFault>) -> Option<Self> {
@@ -271,7 +290,17 @@ impl WorkflowIntent {
             send_to_only_fans,
             recipient_id,
             only_fans_context,
+            dealt: None,
         })
+    }
+}
+
+impl From<Provider> for Preference {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Azure => Self::Azure,
+            Provider::OpenAi => Self::OpenAi,
+        }
     }
 }
 

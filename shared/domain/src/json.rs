@@ -35,6 +35,19 @@ pub fn parse_object(body: &[u8]) -> Result<Map<String, Value>, Vec<FieldFault>> 
     }
 }
 
+/// Reads the fields of a body; what was read counts if nothing is wrong with any.
+///
+/// # Errors
+/// Every fault that was found, each with its JSON pointer.
+pub fn read_object<T>(body: &[u8], read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Vec<FieldFault>> {
+    let map = parse_object(body)?;
+    let mut faults = Vec::new();
+    match read(&mut Fields::new(&map, "", &mut faults)) {
+        Some(value) if faults.is_empty() => Ok(value),
+        _ => Err(faults),
+    }
+}
+
 fn pointer_of(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
@@ -141,6 +154,12 @@ impl<'a> Fields<'a> {
         self.map.contains_key(name)
     }
 
+    /// Whether the field is there as `null`.
+    #[must_use]
+    pub fn is_null(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(Value::is_null)
+    }
+
     /// The field read by `read`; a value that it does not take is a fault. `None` if absent or faulty.
     pub fn optional<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         let value = self.map.get(name).filter(|value| !value.is_null())?;
@@ -149,6 +168,31 @@ impl<'a> Fields<'a> {
             self.fault(name, format!("must be {expected}"));
         }
         taken
+    }
+
+    /// The field's own fields, read by `read`. `None` if absent or no object.
+    pub fn within<T>(&mut self, name: &str, read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Option<T> {
+        let map = self.optional(name, "an object", Value::as_object)?;
+        let mut pointer = self.pointer.clone();
+        push(&mut pointer, name);
+        read(&mut Fields { map, pointer, faults: self.faults })
+    }
+
+    /// As [`Self::within`], of one item of a list. `None` if there is none, or it is no object.
+    pub fn within_list<T>(
+        &mut self,
+        name: &str,
+        index: usize,
+        read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let item = self.map.get(name)?.as_array()?.get(index)?;
+        let Some(map) = item.as_object() else {
+            self.fault_at(name, index, "must be an object");
+            return None;
+        };
+        let mut pointer = self.pointer.clone();
+        [name, &index.to_string()].iter().for_each(|token| push(&mut pointer, token));
+        read(&mut Fields { map, pointer, faults: self.faults })
     }
 
     /// As [`Self::optional`], and its absence is a fault as well.

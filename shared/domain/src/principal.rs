@@ -1,5 +1,7 @@
 //! Who asks, and what they may see.
 
+use jiff::Timestamp;
+
 use crate::ids::UserId;
 
 /// The roles of the contract, weakest first.
@@ -28,6 +30,29 @@ impl Role {
     }
 }
 
+/// What is known of a user beside the id. What is not known is no reason for anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// What the user pays for.
+    pub tier: Option<String>,
+    /// Where the user lives.
+    pub region: Option<String>,
+    /// Since when there is an account.
+    pub created_at: Option<Timestamp>,
+}
+
+impl Attributes {
+    /// These, and of others what these do not say.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            tier: self.tier.or(others.tier),
+            region: self.region.or(others.region),
+            created_at: self.created_at.or(others.created_at),
+        }
+    }
+}
+
 /// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -35,6 +60,8 @@ pub struct Principal {
     pub user_id: UserId,
     /// What the session's role claim says.
     pub role: Role,
+    /// What the session says of its user.
+    pub attributes: Attributes,
 }
 
 /// The caller asked for data that is another's.
@@ -89,7 +116,7 @@ mod tests {
         for (role, allowed) in
             [(Role::User, false), (Role::Creator, false), (Role::Admin, true), (Role::SuperAdmin, true)]
         {
-            let caller = Principal { user_id: ana.clone(), role };
+            let caller = Principal { user_id: ana.clone(), role, attributes: Attributes::default() };
             assert_eq!(caller.acting_for(Some(&bob)).is_ok(), allowed, "{role:?}");
             assert_eq!(caller.acting_for(Some(&ana)), Ok(&ana));
             assert_eq!(caller.acting_for(None), Ok(&ana));

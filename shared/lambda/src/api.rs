@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{IdempotencyKey, MAX_ID_BYTES, UserId};
@@ -40,6 +41,8 @@ pub struct Call {
     pub method: Method,
     /// The path, for problems.
     pub path: String,
+    /// Path and query as they came, not decoded.
+    pub target: String,
     /// The headers; several of one name may be joined by commas.
     pub headers: HeaderMap,
     /// The query, decoded.
@@ -79,6 +82,8 @@ pub enum Content {
     Json(Value),
     /// A text of another media type, which is named with its parameters.
     Text(&'static str, String),
+    /// Another server's answer, headers and all: nothing of ours is added.
+    Foreign(HeaderMap, Bytes),
 }
 
 impl Reply {
@@ -128,10 +133,12 @@ impl Call {
         let left = time_left(now, accepted, lambda.map_or(0, |context| context.deadline));
         let function = lambda.map(|context| context.env_config.function_name.clone()).unwrap_or_default();
         let path = request.raw_http_path().to_owned();
+        let target = request.uri().query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
         let (parts, body) = request.into_parts();
         Self {
             method: parts.method,
             path,
+            target,
             headers: parts.headers,
             query,
             body: match body {
@@ -314,13 +321,11 @@ async fn answer(route: &impl Route, call: &Call) -> Response<Body> {
     let outcome = scope::run(&call.trace, route.handle(call)).await;
     let outcome = outcome.unwrap_or_else(|Panicked| Err(Problem::unexplained()));
     let response = match &outcome {
-        Ok(reply) => {
-            let (media_type, body) = match &reply.content {
-                Content::Json(body) => ("application/json", body.to_string()),
-                Content::Text(media_type, text) => (*media_type, text.clone()),
-            };
-            respond(call, reply.status, media_type, body, &reply.headers)
-        }
+        Ok(Reply { status, content, headers }) => match content {
+            Content::Json(body) => respond(call, *status, "application/json", body.to_string(), headers),
+            Content::Text(media_type, text) => respond(call, *status, media_type, text.clone(), headers),
+            Content::Foreign(own, body) => pass_back(*status, carried(own), body),
+        },
         Err(problem) => {
             let (status, _) = status_and_title(problem.code);
             let body = problem.body(&call.path, &call.request_id).to_string();
@@ -328,7 +333,7 @@ async fn answer(route: &impl Route, call: &Call) -> Response<Body> {
         }
     };
     let elapsed = call.started.elapsed();
-    let code = outcome.err().map(|problem| problem.code.as_str());
+    let code = outcome.as_ref().err().map(|problem| problem.code.as_str());
     tracing::info!(
         method = call.method.as_str(),
         status = response.status().as_u16(),
@@ -336,8 +341,57 @@ async fn answer(route: &impl Route, call: &Call) -> Response<Body> {
         duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         "request"
     );
-    metrics::invocation(&call.origin(), response.status().is_server_error(), elapsed);
+    let failed = response.status().is_server_error();
+    match &outcome {
+        Ok(Reply { content: Content::Foreign(..), .. }) => metrics::passed_on(&call.origin(), failed, elapsed),
+        _ => metrics::invocation(&call.origin(), failed, elapsed),
+    }
     response
+}
+
+/// How long a text is as JSON, in bytes.
+fn escaped(text: &str) -> usize {
+    let length = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(length).sum()
+}
+
+/// Another server's answer. The gateway is given a text where that is shorter: what is none is a third longer on its way there.
+fn pass_back(status: StatusCode, headers: HeaderMap, body: &Bytes) -> Response<Body> {
+    let body = match std::str::from_utf8(body) {
+        Ok(text) if escaped(text) <= body.len().div_ceil(3) * 4 => Body::Text(text.to_owned()),
+        _ => Body::Binary(body.to_vec()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Headers as the gateway takes them: of each name one, but for cookies, and all of them ASCII. One that is not fails the whole answer.
+fn carried(headers: &HeaderMap) -> HeaderMap {
+    let mut carried = HeaderMap::new();
+    for name in headers.keys() {
+        let all = headers.get_all(name);
+        let texts: Vec<_> = all.iter().filter(|value| value.to_str().is_ok()).cloned().collect();
+        if texts.len() < all.iter().count() {
+            tracing::warn!(%name, "a header is left out: the gateway carries no such value");
+        }
+        for value in texts {
+            match carried.get_mut(name) {
+                Some(before) if name != header::SET_COOKIE => {
+                    let joined = [before.as_bytes(), value.as_bytes()].join(&b", "[..]);
+                    // Of two values it is one.
+                    *before = HeaderValue::from_bytes(&joined).unwrap_or(value);
+                }
+                _ => drop(carried.append(name, value)),
+            }
+        }
+    }
+    carried
 }
 
 fn respond(

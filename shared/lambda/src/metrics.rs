@@ -21,8 +21,8 @@ pub struct Metric {
     pub namespace: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// The one dimension that it is emitted with, beside none.
-    pub dimension: &'static str,
+    /// The dimensions that it is emitted with, beside none.
+    pub dimensions: &'static [&'static str],
     /// CloudWatch's unit. Money has none there: `None` is dollars.
     pub unit: &'static str,
 }
@@ -37,6 +37,9 @@ const BUDGET_UTILISATION: Metric = metric(BUDGETS, "BudgetUtilisation", "Percent
 const REQUESTS: Metric = metric(ORCHESTRATOR, "Requests", "Count");
 const ERRORS: Metric = metric(ORCHESTRATOR, "Errors", "Count");
 const DURATION: Metric = metric(ORCHESTRATOR, "RequestDuration", "Milliseconds");
+const LEGACY_REQUESTS: Metric = metric(ORCHESTRATOR, "LegacyRequests", "Count");
+const LEGACY_ERRORS: Metric = metric(ORCHESTRATOR, "LegacyErrors", "Count");
+const LEGACY_DURATION: Metric = metric(ORCHESTRATOR, "LegacyRequestDuration", "Milliseconds");
 const FALLBACKS: Metric = metric(ORCHESTRATOR, "Fallbacks", "Count");
 const MANUAL_REVIEWS: Metric = metric(ORCHESTRATOR, "ManualReviews", "Count");
 const MESSAGES_SENT: Metric = metric(ORCHESTRATOR, "MessagesSent", "Count");
@@ -49,6 +52,9 @@ const CIRCUIT_CLOSED: Metric = metric(CIRCUITS, "CircuitClosed", "Count");
 const DEAD_LETTERS_OVER: Metric = metric(ORCHESTRATOR, "DeadLettersOver", "Count");
 const DEAD_LETTERS_REDRIVEN: Metric = metric(ORCHESTRATOR, "DeadLettersRedriven", "Count");
 const DEAD_LETTERS_KEPT: Metric = metric(ORCHESTRATOR, "DeadLettersKept", "Count");
+const FLAG_DECISIONS: Metric = metric(DECISIONS, "FlagDecisions", "Count");
+const ROLLED_BACK: Metric = metric(ROLLOUTS, "RolledBack", "Count");
+const ADVANCED: Metric = metric(ROLLOUTS, "Advanced", "Count");
 const RECORDS: Metric = metric(ORCHESTRATOR, "Records", "Count");
 const RECORDS_FAILED: Metric = metric(ORCHESTRATOR, "RecordsFailed", "Count");
 const RECORDS_REJECTED: Metric = metric(ORCHESTRATOR, "RecordsRejected", "Count");
@@ -65,6 +71,9 @@ pub const CATALOGUE: &[Metric] = &[
     REQUESTS,
     ERRORS,
     DURATION,
+    LEGACY_REQUESTS,
+    LEGACY_ERRORS,
+    LEGACY_DURATION,
     FALLBACKS,
     MANUAL_REVIEWS,
     MESSAGES_SENT,
@@ -77,21 +86,26 @@ pub const CATALOGUE: &[Metric] = &[
     DEAD_LETTERS_OVER,
     DEAD_LETTERS_REDRIVEN,
     DEAD_LETTERS_KEPT,
+    FLAG_DECISIONS,
+    ROLLED_BACK,
+    ADVANCED,
     RECORDS,
     RECORDS_FAILED,
     RECORDS_REJECTED,
 ];
 
-/// A namespace and its dimension.
-type Family = (&'static str, &'static str);
-const COSTS: Family = ("Huntaze/AI/Costs", "Provider");
-const ALERTS: Family = ("Huntaze/AI/Costs", "Severity");
-const BUDGETS: Family = ("Huntaze/AI/Costs", "Scope");
-const CIRCUITS: Family = ("Huntaze/Orchestrator", "Provider");
-const ORCHESTRATOR: Family = ("Huntaze/Orchestrator", "Function");
+/// A namespace and its dimensions.
+type Family = (&'static str, &'static [&'static str]);
+const COSTS: Family = ("Huntaze/AI/Costs", &["Provider"]);
+const ALERTS: Family = ("Huntaze/AI/Costs", &["Severity"]);
+const BUDGETS: Family = ("Huntaze/AI/Costs", &["Scope"]);
+const CIRCUITS: Family = ("Huntaze/Orchestrator", &["Provider"]);
+const ORCHESTRATOR: Family = ("Huntaze/Orchestrator", &["Function"]);
+const DECISIONS: Family = ("Huntaze/Rollout", &["Flag", "Side", "Reason"]);
+const ROLLOUTS: Family = ("Huntaze/Rollout", &["Flag"]);
 
-const fn metric((namespace, dimension): Family, name: &'static str, unit: &'static str) -> Metric {
-    Metric { namespace, name, dimension, unit }
+const fn metric((namespace, dimensions): Family, name: &'static str, unit: &'static str) -> Metric {
+    Metric { namespace, name, dimensions, unit }
 }
 
 /// One settled call of a provider.
@@ -193,6 +207,18 @@ pub fn circuit(provider: Provider, name: &str, opened: bool, at: Timestamp, trac
     write(&line(CIRCUITS, provider.as_str(), at, &[(metric, json!(1))], &[("Circuit", name), ("trace", trace)]));
 }
 
+/// Emits on which side of a flag a request was served, and what decided. Once for each decision, by whoever made it.
+pub fn flag_decision(flag: &str, enrolled: bool, reason: &str, at: Timestamp, trace: &str) {
+    let side = if enrolled { "new" } else { "legacy" };
+    write(&line_of(DECISIONS, &[flag, side, reason], at, &[(FLAG_DECISIONS, json!(1))], &[("trace", trace)]));
+}
+
+/// Emits that a rollout took its next step, or else was taken back. Once for each change, by whoever made it.
+pub fn rollout(flag: &str, advanced: bool, reason: &str, at: Timestamp, trace: &str) {
+    let metric = if advanced { ADVANCED } else { ROLLED_BACK };
+    write(&line(ROLLOUTS, flag, at, &[(metric, json!(1))], &[("Reason", reason), ("trace", trace)]));
+}
+
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadLetter {
@@ -238,6 +264,13 @@ pub(crate) fn invocation(origin: &Origin<'_>, failed: bool, duration: Duration) 
     write(&function_line(origin, &values));
 }
 
+/// Emits the end of a request that another system served: it says nothing of how this one does.
+pub(crate) fn passed_on(origin: &Origin<'_>, failed: bool, duration: Duration) {
+    let values =
+        [(LEGACY_REQUESTS, json!(1)), (LEGACY_ERRORS, json!(u8::from(failed))), (LEGACY_DURATION, millis(duration))];
+    write(&function_line(origin, &values));
+}
+
 fn provider_call_line(call: &ProviderCall<'_>) -> Value {
     let values = match call.saved {
         Some(saved) => vec![(CACHE_HITS, json!(1)), (CACHE_SAVINGS, json!(saved.to_json_number()))],
@@ -255,20 +288,24 @@ fn function_line(origin: &Origin<'_>, values: &[(Metric, Value)]) -> Value {
     line(ORCHESTRATOR, origin.function, origin.at, values, &[("trace", origin.trace)])
 }
 
-/// A line of metrics of one family; `of` is their dimension's value.
-fn line(
-    (namespace, dimension): Family,
-    of: &str,
+/// A line of metrics of a family with one dimension; `of` is its value.
+fn line(family: Family, of: &str, at: Timestamp, values: &[(Metric, Value)], properties: &[(&str, &str)]) -> Value {
+    line_of(family, &[of], at, values, properties)
+}
+
+/// A line of metrics of one family; `of` are their dimensions' values.
+fn line_of(
+    (namespace, dimensions): Family,
+    of: &[&str],
     at: Timestamp,
     values: &[(Metric, Value)],
     properties: &[(&str, &str)],
 ) -> Value {
     let metrics: Vec<_> = values.iter().map(|(metric, _)| json!({"Name": metric.name, "Unit": metric.unit})).collect();
-    let directive = json!({"Namespace": namespace, "Dimensions": [[dimension], []], "Metrics": metrics});
-    let mut members = Map::from_iter([
-        ("_aws".to_owned(), json!({"Timestamp": at.as_millisecond(), "CloudWatchMetrics": [directive]})),
-        (dimension.to_owned(), of.into()),
-    ]);
+    let directive = json!({"Namespace": namespace, "Dimensions": [dimensions, []], "Metrics": metrics});
+    let aws = json!({"Timestamp": at.as_millisecond(), "CloudWatchMetrics": [directive]});
+    let mut members = Map::from_iter([("_aws".to_owned(), aws)]);
+    members.extend(dimensions.iter().zip(of).map(|(name, value)| ((*name).to_owned(), (*value).into())));
     members.extend(properties.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())));
     members.extend(values.iter().map(|(metric, value)| (metric.name.to_owned(), value.clone())));
     Value::Object(members)

@@ -40,6 +40,9 @@ pub fn status_and_title(code: ErrorCode) -> (StatusCode, &'static str) {
         ErrorCode::ComplianceViolation => (StatusCode::UNPROCESSABLE_ENTITY, "Compliance violation"),
         ErrorCode::ProviderUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "No provider is available"),
         ErrorCode::OnlyfansApiError => (StatusCode::BAD_GATEWAY, "The platform failed"),
+        ErrorCode::LegacyApiError => (StatusCode::BAD_GATEWAY, "The legacy system failed"),
+        ErrorCode::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "Changed meanwhile"),
+        ErrorCode::PreconditionRequired => (StatusCode::PRECONDITION_REQUIRED, "If-Match is required"),
         ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
     }
 }
@@ -109,7 +112,8 @@ impl Problem {
     }
 
     /// Its headers, `Retry-After` included: whole seconds, rounded up, since who comes early is refused again.
-    pub(crate) fn all_headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+    #[must_use]
+    pub fn all_headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let seconds = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let retry = self.retry_after.map(|wait| (RETRY_AFTER, HeaderValue::from(seconds(wait).max(1))));
         retry.into_iter().chain(self.headers.iter().cloned()).collect()
@@ -135,7 +139,10 @@ impl Problem {
             if !self.errors.is_empty() {
                 members.insert("errors".to_owned(), json!(self.errors));
             }
-            members.extend(self.extra.clone());
+            // What a problem has of itself stays, whatever is added to it.
+            for (name, value) in &self.extra {
+                members.entry(name).or_insert_with(|| value.clone());
+            }
         }
         body
     }

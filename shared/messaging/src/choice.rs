@@ -2,7 +2,7 @@
 
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::{MAX_ID_BYTES, MessageId};
-use huntaze_domain::json::{Fields, parse_object};
+use huntaze_domain::json::read_object;
 
 use crate::account::reason;
 use crate::message::content;
@@ -24,18 +24,14 @@ impl Choice {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8], edits: bool) -> Result<Self, Vec<FieldFault>> {
-        let map = parse_object(body)?;
-        let mut faults = Vec::new();
-        let mut fields = Fields::new(&map, "", &mut faults);
-        let message_id = fields.required("messageId", "a message's id", |v| MessageId::parse(v.as_str()?).ok());
-        let edit = edits
-            .then(|| fields.optional("content", "a text of 1 to 1000 characters", |v| v.as_str().and_then(content)))
-            .flatten();
-        let reason = fields.optional("reason", "a text of 1 to 500 characters", |v| v.as_str().and_then(reason));
-        match message_id {
-            Some(message_id) if faults.is_empty() => Ok(Self { message_id, content: edit, reason }),
-            _ => Err(faults),
-        }
+        read_object(body, |fields| {
+            let message_id = fields.required("messageId", "a message's id", |v| MessageId::parse(v.as_str()?).ok());
+            let edit = edits
+                .then(|| fields.optional("content", "a text of 1 to 1000 characters", |v| v.as_str().and_then(content)))
+                .flatten();
+            let reason = fields.optional("reason", "a text of 1 to 500 characters", |v| v.as_str().and_then(reason));
+            Some(Self { message_id: message_id?, content: edit, reason })
+        })
     }
 }
 
@@ -54,16 +50,12 @@ impl Redrive {
     /// # Errors
     /// Every fault that was found, each with its JSON pointer.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<FieldFault>> {
-        let map = parse_object(body)?;
-        let mut faults = Vec::new();
-        let mut fields = Fields::new(&map, "", &mut faults);
-        let id =
-            fields.required("id", "a letter's id", |v| v.as_str().filter(|id| is_letter_id(id)).map(str::to_owned));
-        let reason = fields.optional("reason", "a text of 1 to 500 characters", |v| v.as_str().and_then(reason));
-        match id {
-            Some(id) if faults.is_empty() => Ok(Self { id, reason }),
-            _ => Err(faults),
-        }
+        read_object(body, |fields| {
+            let id =
+                fields.required("id", "a letter's id", |v| v.as_str().filter(|id| is_letter_id(id)).map(str::to_owned));
+            let reason = fields.optional("reason", "a text of 1 to 500 characters", |v| v.as_str().and_then(reason));
+            Some(Self { id: id?, reason })
+        })
     }
 }
 

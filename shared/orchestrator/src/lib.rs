@@ -19,6 +19,7 @@
 //! | [`run`] | one request: accepted once, driven to its end, answered |
 //! | `drive` | drives the machine: waits, calls, settles, reserves |
 //! | `result` | pure: what a workflow answers that has all its texts |
+//! | [`experiment`] | what came of each variant of an experiment |
 //! | [`hint`] | what is on the queue of workflows |
 //! | [`aftermath`] | what follows when nobody waits any more |
 //! | [`dead`] | what was given up, and what people are told of it |
@@ -32,6 +33,7 @@ pub mod claimed;
 pub mod config;
 pub mod dead;
 mod drive;
+pub mod experiment;
 mod gate;
 pub mod hint;
 pub mod machine;

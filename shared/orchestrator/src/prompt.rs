@@ -44,8 +44,13 @@ pub fn chat(workflow_type: WorkflowType, intent: &WorkflowIntent, platforms: &[S
     if let (Value::Object(fields), Some(message_type)) = (&mut request, message_type) {
         fields.insert("messageType".to_owned(), message_type.into());
     }
+    // Whoever judges is told nothing besides: a variant changes what is written.
+    let dealt = intent.dealt.as_ref().filter(|_| workflow_type != WorkflowType::ContentValidation);
+    let besides = dealt.and_then(|dealt| dealt.instructions.as_deref());
+    let system =
+        besides.map_or_else(|| system(workflow_type).to_owned(), |text| format!("{}\n{text}\n", system(workflow_type)));
     let mut chat = vec![
-        ChatMessage { role: "system", content: system(workflow_type).to_owned() },
+        ChatMessage { role: "system", content: system },
         ChatMessage { role: "user", content: request.to_string() },
     ];
     chat.extend(plan.map(|plan| ChatMessage { role: "user", content: clip(plan, MAX_PLAN_BYTES).to_owned() }));

@@ -132,11 +132,14 @@ pub struct Outcome {
     pub fallbacks: u64,
     /// What is left to be done.
     pub left: Left,
+    /// It was taken on, or may have been: whoever does it elsewhere may do it twice.
+    pub begun: bool,
 }
 
 impl From<Result<Answer, RunError>> for Outcome {
     fn from(answer: Result<Answer, RunError>) -> Self {
-        Self { answer, fallbacks: 0, left: Left::default() }
+        let begun = matches!(answer, Err(RunError::Store(_)));
+        Self { answer, fallbacks: 0, left: Left::default(), begun }
     }
 }
 
@@ -260,8 +263,11 @@ impl Orchestrator {
                 (Err(error), true) => break error.into(),
             }
         };
-        self.withdraw(&beginning(&request, &first), &run.state).await;
-        Err(refused).into()
+        let withdrawn = self.withdraw(&beginning(&request, &first), &run.state).await;
+        let never_sent = matches!(&refused, RunError::Store(error) if error.was_never_sent());
+        // Under its key there may be another, which nobody could see.
+        let unknown = matches!(refused, RunError::Store(_)) && request.idempotency_key.is_some();
+        Outcome { begun: unknown || !(withdrawn || never_sent), ..Err(refused).into() }
     }
 
     /// The way of a request. `waited`: how long its calls may take, where somebody waits for them.
@@ -308,7 +314,7 @@ impl Orchestrator {
                 let given = Given::Later { status: WorkflowStatus::Queued, due: Duration::ZERO };
                 let handed_over = Some((id.clone(), request.owner.clone(), Duration::ZERO));
                 let left = Left { handed_over, ..Left::default() };
-                Outcome { left, ..Ok(Answer { workflow_id: id, given, replayed: false }).into() }
+                Outcome { left, begun: true, ..Ok(Answer { workflow_id: id, given, replayed: false }).into() }
             }
             Ok(Queued::Existing(existing)) => replay(existing, &request.parsed).into(),
             Ok(Queued::NoAccount(fault)) => Err(RunError::Account(fault)).into(),
@@ -383,13 +389,16 @@ impl Orchestrator {
         Some(Room::of(limiter, &subject).await.to_json(request.now))
     }
 
-    /// Takes a beginning back. Nothing was called, so nothing is owed, also where it is not known whether the statement ran.
-    async fn withdraw(&self, workflow: &NewWorkflow<'_>, state: &State) {
-        match timeout(WITHDRAWAL_PATIENCE, store::withdraw(&self.database, workflow, state)).await {
+    /// Takes a beginning back; says whether that was done. Nothing was called, so nothing is owed, also where it is not known whether
+    /// the statement ran.
+    async fn withdraw(&self, workflow: &NewWorkflow<'_>, state: &State) -> bool {
+        let done = timeout(WITHDRAWAL_PATIENCE, store::withdraw(&self.database, workflow, state)).await;
+        match &done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, workflow = %workflow.id, "left to the sweep"),
             Err(_) => tracing::warn!(workflow = %workflow.id, "not withdrawn in time; left to the sweep"),
         }
+        matches!(done, Ok(Ok(())))
     }
 
     /// A request that has no way any more (a price rose, a provider went) may have been answered under its key all the same.
@@ -402,9 +411,25 @@ impl Orchestrator {
         if !admitted.await {
             return Err(RunError::NotAdmitted);
         }
-        let Some(key) = &request.idempotency_key else { return Err(no_way) };
+        self.earlier(request).await?.unwrap_or(Err(no_way))
+    }
+
+    /// The answer that a request had before, under the same Idempotency-Key.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not known.
+    pub async fn earlier(&self, request: &Request) -> Result<Option<Result<Answer, RunError>>, StoreError> {
+        let Some(key) = &request.idempotency_key else { return Ok(None) };
         let existing = store::existing(&self.database, None, &request.owner, Some(key)).await?;
-        existing.map_or(Err(no_way), |existing| replay(existing, &request.parsed))
+        Ok(existing.map(|existing| replay(existing, &request.parsed)))
+    }
+
+    /// Whether nothing was paid for a workflow that has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn cost_nothing(&self, workflow: &WorkflowId) -> Result<bool, StoreError> {
+        store::cost_nothing(&self.database, workflow).await
     }
 }
 
@@ -436,7 +461,8 @@ fn ended(
         _ => None,
     };
     let answer = given.map(|given| Answer { workflow_id: id, given, replayed: false });
-    Outcome { answer, fallbacks, left: Left { entries, changes, refusal, wake: sender.zip(wake), handed_over } }
+    let left = Left { entries, changes, refusal, wake: sender.zip(wake), handed_over };
+    Outcome { answer, fallbacks, left, begun: true }
 }
 
 /// A request as a workflow that begins with a call.

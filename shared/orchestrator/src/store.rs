@@ -154,6 +154,14 @@ pub enum StoreError {
     Row(String),
 }
 
+impl StoreError {
+    /// Whether the statement certainly did not arrive.
+    #[must_use]
+    pub fn was_never_sent(&self) -> bool {
+        matches!(self, Self::Database(error) if error.was_never_sent())
+    }
+}
+
 pub(crate) fn json_or_null(value: &impl Serialize) -> Value {
     // Our own types have only text names, so they always become JSON.
     serde_json::to_value(value).unwrap_or_default()
@@ -264,6 +272,16 @@ pub async fn existing(
         handed_over: row.get("handed_over"),
         error: error.map(serde_json::from_value).transpose().map_err(|_| unreadable())?,
     }))
+}
+
+/// Whether nothing was paid for a workflow. One that is not there says nothing.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn cost_nothing(database: &Database, id: &WorkflowId) -> Result<bool, StoreError> {
+    const COST: &str = "SELECT cost = 0 FROM orchestrator.workflows WHERE id = $1";
+    let rows = database.query(COST, &[(&id.as_str() as _, Type::TEXT)]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 /// How an attempt ended, as it is stored.

@@ -62,6 +62,12 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
+    /// Whether the statement certainly did not arrive.
+    #[must_use]
+    pub fn was_never_sent(&self) -> bool {
+        matches!(self, Self::Url | Self::Connect(_))
+    }
+
     /// Whether the same statement may succeed on another connection.
     fn is_transient(&self) -> bool {
         match self {
@@ -224,18 +230,21 @@ impl Database {
     /// What [`DatabaseError`] names, after up to three sends where the connection could not be opened, was lost or was
     /// silent, or where a deadlock was broken.
     pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DatabaseError> {
-        let mut sends = 1;
+        let (mut sends, mut lost) = (1, None);
         loop {
             let error = match self.send(sql, params).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) => error,
             };
             if sends == MAX_SENDS || !error.is_transient() {
-                return Err(error);
+                // That it could not be sent again does not say that it never was.
+                return Err(lost.filter(|_| error.was_never_sent()).unwrap_or(error));
             }
             tracing::warn!(%error, sends, "a statement is sent again");
-            if matches!(error, DatabaseError::Connect(_)) {
+            if error.was_never_sent() {
                 sleep(BACKOFF * sends).await;
+            } else {
+                lost = Some(error);
             }
             sends += 1;
         }

@@ -7,6 +7,7 @@
 
 mod callgrind;
 mod costs;
+mod flag;
 mod measure;
 mod process;
 mod report;
@@ -53,6 +54,9 @@ async fn main_job() -> anyhow::Result<()> {
     initialisation(&mut report, &starts, instructions);
     invocations(&mut report, &starts, &rounds, instructions);
     first_tls_call(&mut report, &starts);
+    let decisions = flag::decisions()?;
+    let target = Target::new("< 10 µs", decisions.percentile(99) < Duration::from_micros(10));
+    report.row("a flag's decision, p50 / p99", "", decisions.spread_in_micros(), "", Some(target));
     footprint(&mut report, &setting, &rounds)?;
     writeln!(
         stdout(),

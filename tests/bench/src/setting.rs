@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
+use huntaze_rollout::flag::HYBRID_ORCHESTRATOR;
 use huntaze_tests::{App, Request, Session};
 use reqwest::Url;
 use serde_json::json;
@@ -37,6 +38,9 @@ impl Setting {
     pub(crate) async fn new(folder: &Path) -> anyhow::Result<Self> {
         // More than is asked here.
         let app = App::start().await?.set("API_RATE_LIMIT_PER_MINUTE", "100000");
+        // As a rollout has it: the flag is read, and decides.
+        let app = app.set("HYBRID_ORCHESTRATOR_ENABLED", "true");
+        app.stores.take_everybody_in(HYBRID_ORCHESTRATOR).await?;
         let brief = json!({
             "type": "content_planning",
             "platforms": ["onlyfans"],

@@ -31,6 +31,14 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// `p50 / p99` in microseconds.
+    pub(crate) fn spread_in_micros(&self) -> String {
+        let micros = |duration: Duration| format!("{:.2}", duration.as_secs_f64() * 1e6);
+        format!("{} / {} µs", micros(self.median()), micros(self.percentile(99)))
+    }
+}
+
 fn ms_number(duration: Duration) -> String {
     format!("{:.2}", duration.as_secs_f64() * 1e3)
 }

@@ -51,6 +51,8 @@ impl App {
             ("OPENAI_TIMEOUT_MS", "8000".to_owned()),
             ("REQUEST_DEADLINE_MS", "25000".to_owned()),
             ("LOG_LEVEL", "info".to_owned()),
+            // There is no old system, unless a test is about it.
+            ("HYBRID_ORCHESTRATOR_ENABLED", "always".to_owned()),
         ];
         // The same brief again is another call: a test that counts calls would count what it asked before. Those of the cache
         // set the times of production.

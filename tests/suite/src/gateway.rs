@@ -23,6 +23,8 @@ pub struct Request {
     method: &'static str,
     path: String,
     query: Vec<(String, String)>,
+    /// As it was written, in place of the parameters.
+    raw_query: Option<String>,
     headers: BTreeMap<String, String>,
     cookies: Vec<String>,
     body: Option<Vec<u8>>,
@@ -39,6 +41,7 @@ impl Request {
             method,
             path: path.to_owned(),
             query: Vec::new(),
+            raw_query: None,
             headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             cookies: Vec::new(),
             body: None,
@@ -109,6 +112,13 @@ impl Request {
     #[must_use]
     pub fn query(mut self, name: &str, value: &str) -> Self {
         self.query.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With this query, as it is written.
+    #[must_use]
+    pub fn written_query(mut self, query: &str) -> Self {
+        self.raw_query = Some(query.to_owned());
         self
     }
 
@@ -187,6 +197,9 @@ impl Request {
     }
 
     fn raw_query(&self) -> String {
+        if let Some(written) = &self.raw_query {
+            return written.clone();
+        }
         let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
         let pairs = self.query.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
         pairs.collect::<Vec<_>>().join("&")
@@ -215,6 +228,8 @@ pub struct Response {
     pub cookies: Vec<String>,
     /// The body: JSON, else text, else null.
     pub body: Value,
+    /// The body as it goes out.
+    pub bytes: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -242,18 +257,17 @@ impl Response {
         let many = answer.multi_value_headers.into_iter().map(|(name, values)| (name, values.join(",")));
         let headers = many.chain(answer.headers).map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
         let body = answer.body.unwrap_or_default();
-        let body = if answer.is_base64_encoded {
-            let bytes = STANDARD.decode(body).map_err(serde::de::Error::custom)?;
-            String::from_utf8_lossy(&bytes).into_owned()
+        let bytes = if answer.is_base64_encoded {
+            STANDARD.decode(body).map_err(serde::de::Error::custom)?
         } else {
-            body
+            body.into_bytes()
         };
-        let body = match serde_json::from_str(&body) {
+        let body = match serde_json::from_slice(&bytes) {
             Ok(json) => json,
-            Err(_) if body.is_empty() => Value::Null,
-            Err(_) => Value::String(body),
+            Err(_) if bytes.is_empty() => Value::Null,
+            Err(_) => Value::String(String::from_utf8_lossy(&bytes).into_owned()),
         };
-        Ok(Self { status: answer.status_code, headers, cookies: answer.cookies, body })
+        Ok(Self { status: answer.status_code, headers, cookies: answer.cookies, body, bytes })
     }
 
     /// A header, by its name in lower case; empty if it is not there.

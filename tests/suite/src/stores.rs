@@ -51,6 +51,7 @@ struct Made {
     alerts: String,
     reports: String,
     of_sessions: String,
+    flags: String,
     workflow_queue: Queue,
     rate_limiter_queue: Queue,
     dead_queue: Queue,
@@ -113,8 +114,8 @@ impl Stores {
         )?;
         let suffix = Uuid::new_v4().simple().to_string();
         let names = (format!("huntaze-ai-costs-{suffix}"), format!("workflows-{suffix}"), format!("limiter-{suffix}"));
-        let [thresholds, alerts, told, reports, of_sessions] =
-            ["cost-thresholds", "cost-alerts", "notifications", "reports", "of-sessions"]
+        let [thresholds, alerts, told, reports, of_sessions, flags] =
+            ["cost-thresholds", "cost-alerts", "notifications", "reports", "of-sessions", "feature-flags"]
                 .map(|name| format!("{name}-{suffix}"));
         let (dead, dead_workflows) = (format!("limiter-dlq-{suffix}"), format!("workflows-dlq-{suffix}"));
         let queues = async {
@@ -126,13 +127,14 @@ impl Stores {
                 aws.create_queue(&told),
             )
         };
-        let (database, (), (), (), (), (), shown, queues, number) = tokio::try_join!(
+        let (database, (), (), (), (), (), (), shown, queues, number) = tokio::try_join!(
             clone_database(&admin_url, &suffix),
             aws.create_costs_table(&names.0),
             aws.create_thresholds_table(&thresholds),
             aws.create_alerts_table(&alerts),
             aws.create_bucket(&reports),
             aws.create_of_sessions_table(&of_sessions),
+            aws.create_table(&flags, &["kind", "name"], &[]),
             ShownTables::make(&aws, &suffix),
             queues,
             lease_redis(&redis_url),
@@ -146,6 +148,7 @@ impl Stores {
             alerts,
             reports,
             of_sessions,
+            flags,
             notifications: Queue { name: told, url: notifications },
             workflow_queue: Queue { name: names.1, url: workflow_queue },
             rate_limiter_queue: Queue { name: names.2, url: rate_limiter_queue },
@@ -166,7 +169,7 @@ impl Stores {
     /// The variables by which a function finds these stores.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
-        let Made { aws, table, thresholds, alerts, reports, of_sessions, .. } = &self.made;
+        let Made { aws, table, thresholds, alerts, reports, of_sessions, flags, .. } = &self.made;
         let Made { workflow_queue, rate_limiter_queue, dead_queue, dead_workflows, notifications, shown, .. } =
             &self.made;
         [
@@ -181,6 +184,7 @@ impl Stores {
             ("DYNAMODB_ALERTS_TABLE", alerts.clone()),
             ("REPORTS_S3_BUCKET", reports.clone()),
             ("DYNAMODB_OF_SESSIONS_TABLE", of_sessions.clone()),
+            ("DYNAMODB_FEATURE_FLAGS_TABLE", flags.clone()),
             ("SQS_NOTIFICATIONS_QUEUE", notifications.name.clone()),
             ("SQS_WORKFLOW_QUEUE", workflow_queue.name.clone()),
             ("SQS_RATE_LIMITER_QUEUE", rate_limiter_queue.name.clone()),
@@ -265,6 +269,30 @@ impl Stores {
     /// If DynamoDB refuses.
     pub async fn alert_items(&self) -> anyhow::Result<Vec<Map<String, Value>>> {
         self.made.aws.scan(&self.made.alerts).await
+    }
+
+    /// Takes everybody in by a flag, as its table has it; for who has no function to ask.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn take_everybody_in(&self, flag: &str) -> anyhow::Result<()> {
+        let kept = json!({"name": flag, "enabled": true, "rolloutPercentage": 100}).to_string();
+        let text = |text: &str| json!({"S": text});
+        let at = text("2026-11-21T12:00:00.000Z");
+        let item = json!({"kind": text("flag"), "name": text(flag), "version": {"N": "1"}, "flag": text(&kept), "steppedAt": at,
+            "updatedAt": at});
+        self.made.aws.put(&self.made.flags, &[item.as_object().cloned().unwrap_or_default()]).await
+    }
+
+    /// Sets since when a flag has had its share, in place of what its table says.
+    ///
+    /// # Errors
+    /// If DynamoDB refuses.
+    pub async fn set_stepped_at(&self, flag: &str, at: jiff::Timestamp) -> anyhow::Result<()> {
+        let update = json!({"TableName": self.made.flags, "Key": {"kind": {"S": "flag"}, "name": {"S": flag}},
+            "ConditionExpression": "attribute_exists(version)", "UpdateExpression": "SET steppedAt = :at",
+            "ExpressionAttributeValues": {":at": {"S": format!("{at:.3}")}}});
+        self.made.aws.call("dynamodb", "DynamoDB_20120810.UpdateItem", &update).await.map(drop)
     }
 
     /// Sets an attribute of an item of the alerts' table, in DynamoDB's own JSON; `null` removes it.
@@ -425,6 +453,7 @@ impl Made {
             redis,
             self.aws.delete_table(&self.table),
             self.aws.delete_table(&self.thresholds),
+            self.aws.delete_table(&self.flags),
             self.aws.delete_table(&self.alerts),
             self.aws.delete_bucket(&self.reports),
             self.aws.delete_table(&self.of_sessions),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::faults::{Fault, Operation, Provider, Rule};
+use crate::legacy::Legacy;
 use crate::onlyfans::{Chats, Dice};
 use crate::text;
 
@@ -97,6 +98,8 @@ pub(crate) struct Memory {
     releases: watch::Sender<u64>,
     /// What OnlyFans knows.
     pub(crate) chats: Chats,
+    /// What the old system knows.
+    pub(crate) legacy: Legacy,
 }
 
 #[derive(Debug, Default)]
@@ -157,7 +160,7 @@ impl Memory {
         match operation {
             Operation::Chat => self.seen.send_modify(|seen| *seen += 1),
             Operation::Webhook => self.webhooks_seen.send_modify(|seen| *seen += 1),
-            Operation::Models | Operation::Message | Operation::Conversation | Operation::Me => {}
+            Operation::Models | Operation::Message | Operation::Conversation | Operation::Me | Operation::Campaign => {}
         }
         OpenCall { memory: Arc::clone(self), id, fault, outcome: Outcome::Abandoned, released }
     }
@@ -205,6 +208,7 @@ impl Memory {
         self.seen.send_replace(0);
         self.webhooks_seen.send_replace(0);
         self.chats.reset();
+        self.legacy.reset();
         self.release();
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::calls::{OpenCall, Outcome};
 use crate::faults::{Fault, Provider};
 use crate::server::Connection;
-use crate::{azure, onlyfans, openai, slack};
+use crate::{azure, legacy, onlyfans, openai, slack};
 
 /// An answer of a provider, before it becomes bytes.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub(crate) async fn run(
     let reply = match provider {
         Provider::Azure => azure::with_headers(reply, call.id),
         Provider::OpenAi => openai::with_headers(reply, call.id),
-        Provider::Slack | Provider::OnlyFans => reply,
+        Provider::Slack | Provider::OnlyFans | Provider::Legacy => reply,
     };
     let delivery = match fault {
         Some(Fault::Truncate) => Delivery::Half,
@@ -129,6 +129,7 @@ fn scripted(
         Provider::OpenAi => openai::error(status),
         Provider::Slack => slack::error(status),
         Provider::OnlyFans => onlyfans::error(status),
+        Provider::Legacy => legacy::error(status),
     };
     let reply = Reply { body: body.unwrap_or(own.body), ..own };
     headers.into_iter().fold(reply, |reply, (name, value)| reply.header(&name, &value))

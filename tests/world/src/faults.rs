@@ -20,6 +20,8 @@ pub enum Provider {
     /// OnlyFans.
     #[serde(rename = "onlyfans")]
     OnlyFans,
+    /// The system before this one.
+    Legacy,
 }
 
 /// What is asked of it.
@@ -39,6 +41,8 @@ pub enum Operation {
     Conversation,
     /// Whose session it is.
     Me,
+    /// A campaign, or whatever else the old system is asked for.
+    Campaign,
 }
 
 /// What happens to a call.
@@ -169,13 +173,14 @@ impl Fault {
     }
 
     /// The next call of `provider` (see [`Rule`] for more than one): of Slack a webhook, of OnlyFans a message for a fan, of the
-    /// others a chat completion.
+    /// old system a campaign, of the others a chat completion.
     #[must_use]
     pub fn on(self, provider: Provider) -> Rule {
         let operation = match provider {
             Provider::Azure | Provider::OpenAi => Operation::Chat,
             Provider::Slack => Operation::Webhook,
             Provider::OnlyFans => Operation::Message,
+            Provider::Legacy => Operation::Campaign,
         };
         Rule { operation, ..Rule::new(provider.into(), self) }
     }
@@ -272,6 +277,7 @@ enum Target {
     Slack,
     #[serde(rename = "onlyfans")]
     OnlyFans,
+    Legacy,
     Any,
 }
 
@@ -282,6 +288,7 @@ impl Target {
             Self::OpenAi => provider == Provider::OpenAi,
             Self::Slack => provider == Provider::Slack,
             Self::OnlyFans => provider == Provider::OnlyFans,
+            Self::Legacy => provider == Provider::Legacy,
             Self::Any => true,
         }
     }
@@ -294,6 +301,7 @@ impl From<Provider> for Target {
             Provider::OpenAi => Self::OpenAi,
             Provider::Slack => Self::Slack,
             Provider::OnlyFans => Self::OnlyFans,
+            Provider::Legacy => Self::Legacy,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - `/openai/v1/chat/completions` and `/openai/v1/models` (key [`OPENAI_KEY`]),
 //! - `/slack/services/{team}/{app}/{token}` (token [`SLACK_TOKEN`]),
 //! - `/onlyfans/api2/v2/chats/{recipient}/messages` and `/onlyfans/api2/v2/users/me` (with an [`OnlyFansSession`]),
+//! - `/legacy`, the system before this one: `/api/campaigns/hybrid` and `/api/v2/campaigns/hybrid`,
 //! - `/control`: `POST faults` ([`Rule`]), `GET faults`, `POST release`, `GET calls?provider=&operation=` ([`Call`]),
 //!   `GET calls/count`, and `DELETE` to forget everything; `onlyfans/messages` ([`FanMessage`]), `onlyfans/messages/count`,
 //!   `onlyfans/mix` ([`Mix`]) and `onlyfans/sessions/{account}`.
@@ -17,6 +18,7 @@ mod chat;
 mod control;
 mod exchange;
 mod faults;
+mod legacy;
 mod onlyfans;
 mod openai;
 pub mod server;
@@ -36,6 +38,7 @@ pub use crate::azure::AZURE_KEY;
 use crate::calls::Memory;
 pub use crate::calls::{Call, Outcome, REMEMBERED_CALLS};
 pub use crate::faults::{Fault, FilterStage, Operation, Provider, Rule};
+pub use crate::legacy::{LegacyAnswer, LegacyRequest};
 use crate::onlyfans::Dice;
 pub use crate::onlyfans::{Author, FanMessage, Mix, OnlyFansSession};
 pub use crate::openai::OPENAI_KEY;
@@ -64,6 +67,7 @@ impl World {
             .nest("/openai/v1", openai::routes())
             .nest("/slack/services", slack::routes())
             .nest("/onlyfans/api2/v2", onlyfans::routes())
+            .nest("/legacy", legacy::routes())
             .nest("/control", control::routes())
             .with_state(Arc::clone(&memory));
         Ok(Self { server: Server::start(listen, router)?, memory })
@@ -97,6 +101,23 @@ impl World {
     #[must_use]
     pub fn onlyfans_api_url(&self) -> String {
         self.url() + "/onlyfans/api2/v2"
+    }
+
+    /// The value for `LEGACY_API_URL`.
+    #[must_use]
+    pub fn legacy_url(&self) -> String {
+        self.url() + "/legacy"
+    }
+
+    /// Has the old system answer requests that say `x-case: <case>` with this.
+    pub fn record_legacy(&self, case: &str, answer: LegacyAnswer) {
+        self.memory.legacy.record(case, answer);
+    }
+
+    /// The requests that the old system has got, oldest first.
+    #[must_use]
+    pub fn legacy_requests(&self) -> Vec<LegacyRequest> {
+        self.memory.legacy.seen()
     }
 
     /// What an account signs in to OnlyFans with. There is every account that is asked for.

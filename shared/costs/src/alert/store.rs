@@ -28,10 +28,10 @@ use huntaze_domain::notification::Severity;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{Alert, AlertKind, Contributor, Occasion, SKEW};
-use crate::dynamo::{
-    self, Item, Members, TableError, cancellations, condition_failed, moment, number, reasons, text, transact,
-};
 use crate::owner::Owner;
+use huntaze_dynamodb::{
+    self as dynamo, Item, Members, TableError, cancellations, condition_failed, moment, number, reasons, text, transact,
+};
 
 /// The contract's: the same alert is not sent twice within 30 minutes.
 const SILENCE_MS: u64 = 1_800_000;

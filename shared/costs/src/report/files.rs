@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::{BudgetUse, Compared, Costs, DailyReport, Reported};
 use crate::breakdown::cell;
-use crate::dynamo::ALL_PROVIDERS;
 use crate::rollup::Figures;
 use crate::stats::ThresholdStatus;
+use huntaze_dynamodb::ALL_PROVIDERS;
 
 const COLUMNS: &str = "day,part,provider,name,requests,failedRequests,estimatedRequests,inputTokens,cachedInputTokens,outputTokens,\
                        cost,saved,costDayBefore,change,changePercent,limit,usedPercent\r\n";

@@ -18,8 +18,8 @@ use huntaze_domain::ids::UserId;
 use jiff::Timestamp;
 
 use super::{NewThreshold, Threshold, ThresholdChange, ThresholdId, ThresholdKind};
-use crate::dynamo::{self, Item, Members, TableError, number, reasons, text, transact};
 use crate::owner::Owner;
+use huntaze_dynamodb::{self as dynamo, Item, Members, TableError, number, reasons, text, transact};
 
 /// An owner has at most so many: each is looked at with every request.
 pub const MAX_THRESHOLDS: usize = 50;

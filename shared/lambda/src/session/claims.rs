@@ -1,7 +1,7 @@
 //! From a token's claims to a principal: the same rules for encrypted and for signed tokens.
 
 use huntaze_domain::ids::UserId;
-use huntaze_domain::principal::{Principal, Role};
+use huntaze_domain::principal::{Attributes, Principal, Role};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -11,7 +11,24 @@ pub(super) fn principal(claims: &Map<String, Value>, role_claim: &str, now: Time
     check_times(claims, now.as_second())?;
     let subject = claims.get("sub").and_then(Value::as_str).ok_or("the token has no sub")?;
     let user_id = UserId::parse(subject).map_err(|_| "the token's sub is no user id")?;
-    Ok(Principal { user_id, role: role(claims.get(role_claim)) })
+    Ok(Principal { user_id, role: role(claims.get(role_claim)), attributes: attributes(claims) })
+}
+
+/// The longest of a user's attributes, in characters: that of a flag's condition.
+const MAX_ATTRIBUTE: usize = 64;
+
+/// What the application's `jwt` callback says of the user. What is not as it should be is not known.
+fn attributes(claims: &Map<String, Value>) -> Attributes {
+    let text = |name: &str| {
+        let text = claims.get(name)?.as_str()?;
+        let fits = (1..=MAX_ATTRIBUTE).contains(&text.chars().count()) && !text.contains('\0');
+        fits.then(|| text.to_owned())
+    };
+    let created_at = claims.get("createdAt").and_then(|value| match value {
+        Value::String(text) => text.parse().ok(),
+        number => Timestamp::from_second(number.as_i64()?).ok(),
+    });
+    Attributes { tier: text("tier"), region: text("region"), created_at }
 }
 
 fn check_times(claims: &Map<String, Value>, now: i64) -> Result<(), Refusal> {
@@ -97,6 +114,30 @@ mod tests {
             assert!(read(json!({"sub": subject, "exp": NOW + 60})).is_err(), "{subject}");
         }
         assert!(read(json!({"exp": NOW + 60})).is_err());
+    }
+
+    #[test]
+    fn what_a_session_says_of_its_user_is_known_where_it_can_be() {
+        let read = |claims: Value| {
+            let mut all = json!({"sub": "ana", "exp": NOW + 60});
+            all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+            read(all).unwrap().attributes
+        };
+        let created_at = Some("2026-01-01T00:00:00Z".parse().unwrap());
+        let known = Attributes { tier: Some("vip".to_owned()), region: Some("eu".to_owned()), created_at };
+        assert_eq!(read(json!({"tier": "vip", "region": "eu", "createdAt": "2026-01-01T00:00:00Z"})), known);
+        assert_eq!(read(json!({"createdAt": 1_767_225_600})).created_at, created_at);
+        for odd in [
+            json!(""),
+            json!("x".repeat(65)),
+            json!("a\u{0}"),
+            json!(["vip"]),
+            json!(null),
+            json!(1e300),
+            json!(u64::MAX),
+        ] {
+            assert_eq!(read(json!({"tier": odd, "region": odd, "createdAt": odd})), Attributes::default(), "{odd}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use huntaze_domain::ids::UserId;
-use huntaze_domain::principal::{Principal, Role};
+use huntaze_domain::principal::{Attributes, Principal, Role};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
@@ -88,7 +88,7 @@ fn by_bearer(sessions: &Sessions, token: &str) -> Result<Principal, AuthError> {
 }
 
 fn caller(id: &str, role: Role) -> Result<Principal, AuthError> {
-    Ok(Principal { user_id: UserId::parse(id).unwrap(), role })
+    Ok(Principal { user_id: UserId::parse(id).unwrap(), role, attributes: Attributes::default() })
 }
 
 /// The caller of a session with [`claims`].

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use http::header::{AUTHORIZATION, COOKIE, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderValue, Method};
 use huntaze_domain::ids::UserId;
-use huntaze_domain::principal::{Principal, Role};
+use huntaze_domain::principal::{Attributes, Principal, Role};
+use jiff::Timestamp;
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 
@@ -152,7 +153,17 @@ fn principal(claims: &Map<String, Value>) -> Option<Principal> {
         () if is("creator") => Role::Creator,
         () => Role::User,
     };
-    Some(Principal { user_id, role })
+    let known = |name: &str| {
+        let text = claims.get(name)?.as_str()?;
+        (!text.is_empty() && text.chars().count() < 65 && text.bytes().all(|byte| byte != 0)).then(|| text.to_owned())
+    };
+    let created_at = match claims.get("createdAt") {
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(Value::Number(seconds)) => seconds.as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        _ => None,
+    };
+    let attributes = Attributes { tier: known("tier"), region: known("region"), created_at };
+    Some(Principal { user_id, role, attributes })
 }
 
 /// Whether a cookie may be used, and whether that is certain: a page's address may be one that the code cannot read.

@@ -55,9 +55,9 @@ fn assert_counts(line: &Value, metric: &str) {
         (&line["Provider"], &line["Circuit"], &line[metric]),
         (&json!("azure"), &json!("azure:gpt-4-turbo"), &json!(1))
     );
-    let known = CATALOGUE
-        .iter()
-        .any(|one| one.namespace == text(&directive["Namespace"]) && one.name == metric && one.dimension == "Provider");
+    let known = CATALOGUE.iter().any(|one| {
+        one.namespace == text(&directive["Namespace"]) && one.name == metric && one.dimensions == ["Provider"]
+    });
     assert!(known, "{line}");
 }
 

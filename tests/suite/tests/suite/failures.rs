@@ -61,6 +61,7 @@ fn name(provider: Provider) -> &'static str {
         Provider::OpenAi => "openai",
         Provider::Slack => "slack",
         Provider::OnlyFans => "onlyfans",
+        Provider::Legacy => "legacy",
     }
 }
 

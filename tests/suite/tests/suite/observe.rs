@@ -84,31 +84,35 @@ struct Metric {
     namespace: String,
     name: String,
     unit: String,
-    dimension: String,
-    of: String,
+    dimensions: Vec<String>,
+    of: Vec<String>,
     value: f64,
 }
 
-/// The metrics of a line, each of which is there with its dimension and with none.
+/// The metrics of a line, each of which is there with its dimensions and with none.
 fn metrics(line: &Value) -> Vec<Metric> {
     let directive = &line["_aws"]["CloudWatchMetrics"][0];
-    let dimension = text(&directive["Dimensions"][0][0]);
-    assert_eq!(directive["Dimensions"], json!([[dimension], []]), "{line}");
+    let dimensions: Vec<_> = directive["Dimensions"][0].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(directive["Dimensions"], json!([dimensions, []]), "{line}");
     let metric = |metric: &Value| Metric {
         namespace: text(&directive["Namespace"]).to_owned(),
         name: text(&metric["Name"]).to_owned(),
         unit: text(&metric["Unit"]).to_owned(),
-        dimension: dimension.to_owned(),
-        of: text(&line[dimension]).to_owned(),
+        dimensions: dimensions.iter().map(|name| (*name).to_owned()).collect(),
+        of: dimensions.iter().map(|name| text(&line[*name]).to_owned()).collect(),
         value: line[text(&metric["Name"])].as_f64().unwrap(),
     };
     directive["Metrics"].as_array().unwrap().iter().map(metric).collect()
 }
 
 fn assert_in_the_catalogue(found: &[Metric]) {
-    let known: BTreeSet<_> = CATALOGUE.iter().map(|m| (m.namespace, m.name, m.unit, m.dimension)).collect();
-    for Metric { namespace, name, unit, dimension, .. } in found {
-        assert!(known.contains(&(namespace, name, unit, dimension)), "{name} is not in the catalogue");
+    let known: BTreeSet<_> = CATALOGUE.iter().map(|m| (m.namespace, m.name, m.unit, m.dimensions.to_vec())).collect();
+    for Metric { namespace, name, unit, dimensions, .. } in found {
+        let dimensions = dimensions.iter().map(String::as_str).collect();
+        assert!(
+            known.contains(&(namespace.as_str(), name.as_str(), unit.as_str(), dimensions)),
+            "{name} is not in the catalogue"
+        );
     }
 }
 
@@ -209,7 +213,7 @@ async fn every_invocation_is_counted_with_its_function_and_without() -> Result<(
         assert_eq!(counted, (Some(1.0), Some(failed), fallbacks), "{path}");
         let bound = f64::from(i32::try_from(after - before)?);
         assert!(value("RequestDuration").is_some_and(|millis| (0.0..=bound).contains(&millis)));
-        assert!(found.iter().all(|metric| metric.namespace == "Huntaze/Orchestrator" && metric.of == PROBE));
+        assert!(found.iter().all(|metric| metric.namespace == "Huntaze/Orchestrator" && metric.of == [PROBE]));
         assert_in_the_catalogue(&found);
     }
     Ok(())

@@ -24,6 +24,9 @@ pub(crate) const ACCOUNTS: &str = "/api/v2/onlyfans/accounts";
 pub(crate) const MESSAGE_STATS: &str = "/api/v2/onlyfans/stats";
 pub(crate) const DEAD_LETTERS: &str = "/api/admin/dead-letters";
 pub(crate) const CIRCUITS: &str = "/api/admin/circuits";
+pub(crate) const OLD: &str = "/api/campaigns/hybrid";
+pub(crate) const FLAGS: &str = "/api/admin/feature-flags";
+pub(crate) const EXPERIMENTS: &str = "/api/admin/experiments";
 pub(crate) const HEALTH: &str = "/api/health/hybrid-orchestrator";
 
 /// A brief whose theme names the test, so that its calls can be told from others.
@@ -71,6 +74,34 @@ pub(crate) fn sessions(app: &App) -> Sessions {
 /// A campaign request of a user.
 pub(crate) fn campaign(user: &str, body: &Value) -> Request {
     Request::post(HYBRID).bearer(&Session::user(user).v4()).json(body)
+}
+
+/// A campaign request of a user, as old clients speak it.
+pub(crate) fn old_campaign(user: &str, body: &Value) -> Request {
+    let mut body = body.clone();
+    body.as_object_mut().unwrap().entry("userId").or_insert_with(|| json!(user));
+    Request::post(OLD).bearer(&Session::user(user).v4()).json(&body)
+}
+
+/// An app whose users are taken in by the flag, beside the old system.
+pub(crate) async fn rolling_out() -> Result<App> {
+    let app = App::start().await?.set("HYBRID_ORCHESTRATOR_ENABLED", "true");
+    let legacy = app.world.legacy_url();
+    Ok(app.set("LEGACY_API_URL", legacy))
+}
+
+/// Makes the flag of the hybrid orchestrator, or writes it anew.
+pub(crate) async fn set_flag(app: &App, fields: &Value) -> Result<Value> {
+    let mut flag = json!({"name": "hybrid-orchestrator", "enabled": true, "rolloutPercentage": 100});
+    flag.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let function = app.function("feature-flags")?;
+    let made = function.http(admin(Request::post(FLAGS)).json(&flag)).await?;
+    let made = match made.status {
+        428 => function.http(admin(Request::post(FLAGS)).header("if-match", "*").json(&flag)).await?,
+        _ => made,
+    };
+    ensure!([200, 201].contains(&made.status), "{}", made.body);
+    Ok(made.body["data"].clone())
 }
 
 /// A status request of a user.

@@ -1,127 +1,27 @@
-//! A request's way from its headers and body to the orchestrator, and its answer's way back.
+//! What the orchestrator's answer is on the wire.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use huntaze_costs::alert::Alert;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::WorkflowId;
-use huntaze_domain::intent::WorkflowIntent;
-use huntaze_domain::principal::Principal;
-use huntaze_lambda::api::{Call, REPLAYED, Reply, Route};
-use huntaze_lambda::metrics::{self, ProviderCall};
+use huntaze_lambda::api::{Call, REPLAYED, Reply};
+use huntaze_lambda::metrics;
 use huntaze_lambda::problem::Problem;
-use huntaze_lambda::scheduled;
-use huntaze_orchestrator::aftermath::Left;
 use huntaze_orchestrator::route::RouteError;
-use huntaze_orchestrator::run::{Answer, Given, Outcome, Request, RunError};
+use huntaze_orchestrator::run::{Answer, Given, RunError};
 use huntaze_orchestrator::store::{AccountFault, StoreError};
-use huntaze_orchestrator::workflow::{Reuse, WorkflowError, WorkflowStatus};
+use huntaze_orchestrator::workflow::{WorkflowError, WorkflowStatus};
 use serde_json::{Value, json};
 
-use crate::App;
-
-/// What is kept of the time for what follows the last call: its settlement.
-const SETTLEMENT: Duration = Duration::from_millis(1_500);
 /// When a client may look again for a request that is in flight: a typical answer takes some seconds.
 const IN_FLIGHT_RETRY: Duration = Duration::from_secs(2);
 /// When a client may come again after both providers failed, where neither said.
 const PROVIDER_RETRY: Duration = Duration::from_secs(30);
 
-impl Route for App {
-    async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
-        let principal = call.authenticate(&self.sessions)?;
-        if let Some(denied) = self.limit.denied_already(&principal.user_id) {
-            call.admit(denied)?;
-        }
-        // Asked beside the first statement. Whatever becomes of the request, it has counted.
-        let admission = self.limit.check(&principal.user_id).shared();
-        let admitted = admission.clone().map(|admission| !admission.is_denied());
-        let answered = match self.read(call, &principal) {
-            Ok(request) => Ok((request.owner.clone(), self.orchestrator.handle(request, admitted).await)),
-            Err(problem) => Err(problem),
-        };
-        call.admit(admission.await)?;
-        let (owner, outcome) = answered?;
-        let Outcome { answer, fallbacks, left } = outcome;
-        count(call, &left, fallbacks);
-        if !left.is_nothing() {
-            let (aftermath, trace) = (Arc::clone(&self.aftermath), call.trace.clone());
-            call.afterwards(async move {
-                let told =
-                    |alert: &Alert, now| metrics::cost_alert(alert.severity, alert.kind.as_str(), now, trace.id());
-                // The request's own time is that of its calls ago.
-                aftermath.follow(left, scheduled::now, told).await;
-            });
-        }
-        reply(call, owner.as_str(), answer.map_err(|error| refused(&error))?)
-    }
-}
-
-/// What the request came to, in figures.
-fn count(call: &Call, left: &Left, fallbacks: u64) {
-    for entry in &left.entries {
-        metrics::provider_call(&ProviderCall {
-            provider: entry.provider,
-            model: &entry.model,
-            outcome: &entry.outcome,
-            cost: entry.cost,
-            tokens: entry.usage.total(),
-            duration: entry.duration_ms.and_then(|millis| millis.try_into().ok()).map(Duration::from_millis),
-            saved: entry.cache_hit.then_some(entry.saved),
-            at: entry.started_at,
-            trace: &entry.trace_id,
-        });
-    }
-    for change in &left.changes {
-        metrics::circuit(change.provider, change.name.as_str(), change.opened, call.now, call.trace.id());
-    }
-    metrics::fallbacks(&call.origin(), fallbacks);
-}
-
-impl App {
-    fn read(&self, call: &Call, principal: &Principal) -> Result<Request, Problem> {
-        let idempotency_key = call.idempotency_key()?;
-        let parsed = WorkflowIntent::parse(&call.body).map_err(Problem::invalid)?;
-        let owner = principal.acting_for(parsed.intent.user_id.as_ref())?;
-        Ok(Request {
-            owner: owner.clone(),
-            requested_by: principal.user_id.clone(),
-            parsed,
-            idempotency_key,
-            request_id: call.request_id.clone(),
-            trace: call.trace.clone(),
-            now: call.now,
-            accepted_at: call.started,
-            deadline: (call.deadline - SETTLEMENT).min(call.started + self.patience),
-            // Its client waits no longer than the deadline.
-            longest_wait: self.patience,
-            later: prefers_async(call),
-            reuse: reuse(call),
-        })
-    }
-}
-
-/// RFC 7240: preferences are separated by commas, parameters by semicolons.
-fn prefers_async(call: &Call) -> bool {
-    let preferences = call.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let mut names = preferences.flat_map(|line| line.split(',')).filter_map(|part| part.split(';').next());
-    names.any(|name| name.trim().eq_ignore_ascii_case("respond-async"))
-}
-
-/// RFC 9111: `no-cache` wants a new one, `no-store` that nothing of it is kept either.
-fn reuse(call: &Call) -> Reuse {
-    let directives = call.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    let names: Vec<_> =
-        directives.flat_map(|line| line.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect();
-    let says = |name: &str| names.iter().any(|one| one == name);
-    match () {
-        () if says("no-store") => Reuse::Never,
-        () if says("no-cache") => Reuse::Last,
-        () => Reuse::Fresh,
-    }
+/// The answer, or what it was refused for.
+pub(crate) fn told(call: &Call, user: &str, answer: Result<Answer, RunError>) -> Result<Reply, Problem> {
+    reply(call, user, answer.map_err(|error| refused(&error))?)
 }
 
 fn refused(error: &RunError) -> Problem {

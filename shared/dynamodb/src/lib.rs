@@ -1,4 +1,4 @@
-//! Items of DynamoDB, written and read.
+//! Items of DynamoDB, written and read: what every table of ours has in common.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use huntaze_domain::notification::{Channel, Severity};
 use huntaze_domain::provider::Provider;
 use jiff::Timestamp;
 
-pub(crate) type Item = HashMap<String, AttributeValue>;
+/// An item, by its attributes' names.
+pub type Item = HashMap<String, AttributeValue>;
 
 /// A table could not be read or written. Its text holds the service's own message, for the log only.
 #[derive(Debug, thiserror::Error)]
@@ -21,42 +22,54 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 pub struct TableError(String);
 
 impl TableError {
-    pub(crate) fn of(error: impl std::error::Error) -> Self {
+    /// What the service or the way to it said.
+    pub fn of(error: impl std::error::Error) -> Self {
         Self(DisplayErrorContext(error).to_string())
     }
 
-    pub(crate) fn because(reason: &str) -> Self {
+    /// A reason of our own.
+    #[must_use]
+    pub fn because(reason: &str) -> Self {
         Self(reason.to_owned())
     }
 }
 
-pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+/// A text.
+pub fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-pub(crate) fn number(value: impl ToString) -> AttributeValue {
+/// A number.
+pub fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
 /// A moment as the stores sort it: RFC 3339 with exactly three decimals, so that the order of the texts is that of time.
-pub(crate) fn moment(at: Timestamp) -> String {
+#[must_use]
+pub fn moment(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
 /// A provider, or all of them.
-pub(crate) fn provider(provider: Option<Provider>) -> AttributeValue {
+#[must_use]
+pub fn provider(provider: Option<Provider>) -> AttributeValue {
     text(provider.map_or(ALL_PROVIDERS, Provider::as_str))
 }
 
 /// The name of all providers together, on the wire and in the stores.
-pub(crate) const ALL_PROVIDERS: &str = "all";
+pub const ALL_PROVIDERS: &str = "all";
 
-pub(crate) fn channels(channels: &[Channel]) -> AttributeValue {
+/// Channels, in their order.
+#[must_use]
+pub fn channels(channels: &[Channel]) -> AttributeValue {
     AttributeValue::L(channels.iter().map(|channel| text(channel.as_str())).collect())
 }
 
 /// Writes items in one transaction. One that meets another transaction is sent again.
-pub(crate) async fn transact(
+///
+/// # Errors
+/// What the last try said.
+pub async fn transact(
     client: &Client,
     items: Vec<TransactWriteItem>,
 ) -> Result<(), Box<SdkError<TransactWriteItemsError>>> {
@@ -73,7 +86,8 @@ pub(crate) async fn transact(
 }
 
 /// Why a transaction was cancelled, item by item.
-pub(crate) fn cancellations(error: &SdkError<TransactWriteItemsError>) -> &[CancellationReason] {
+#[must_use]
+pub fn cancellations(error: &SdkError<TransactWriteItemsError>) -> &[CancellationReason] {
     match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled.cancellation_reasons(),
         _ => &[],
@@ -81,7 +95,8 @@ pub(crate) fn cancellations(error: &SdkError<TransactWriteItemsError>) -> &[Canc
 }
 
 /// The same as codes. A transaction that is still in progress is one that meets another.
-pub(crate) fn reasons(error: &SdkError<TransactWriteItemsError>) -> Vec<&str> {
+#[must_use]
+pub fn reasons(error: &SdkError<TransactWriteItemsError>) -> Vec<&str> {
     match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionInProgressException(_)) => vec!["TransactionConflict"],
         _ => cancellations(error).iter().filter_map(CancellationReason::code).collect(),
@@ -89,45 +104,60 @@ pub(crate) fn reasons(error: &SdkError<TransactWriteItemsError>) -> Vec<&str> {
 }
 
 /// Whether a write of one item was refused by its condition.
-pub(crate) fn condition_failed<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+pub fn condition_failed<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("ConditionalCheckFailedException")
 }
 
 /// Reads an item's members. `None` where one is missing or of another kind.
 #[derive(Clone, Copy)]
-pub(crate) struct Members<'a>(pub(crate) &'a Item);
+pub struct Members<'a>(pub &'a Item);
 
 impl<'a> Members<'a> {
-    pub(crate) fn text(self, name: &str) -> Option<&'a str> {
+    /// A text.
+    #[must_use]
+    pub fn text(self, name: &str) -> Option<&'a str> {
         self.0.get(name)?.as_s().ok().map(String::as_str)
     }
 
-    pub(crate) fn flag(self, name: &str) -> Option<bool> {
+    /// True or false.
+    #[must_use]
+    pub fn flag(self, name: &str) -> Option<bool> {
         self.0.get(name)?.as_bool().ok().copied()
     }
 
-    pub(crate) fn usd(self, name: &str) -> Option<Usd> {
+    /// Dollars, exactly.
+    #[must_use]
+    pub fn usd(self, name: &str) -> Option<Usd> {
         Usd::parse(self.0.get(name)?.as_n().ok()?).ok()
     }
 
-    pub(crate) fn severity(self, name: &str) -> Option<Severity> {
+    /// How much an alert matters.
+    #[must_use]
+    pub fn severity(self, name: &str) -> Option<Severity> {
         Severity::from_name(self.text(name)?)
     }
 
-    pub(crate) fn time(self, name: &str) -> Option<Timestamp> {
+    /// A moment.
+    #[must_use]
+    pub fn time(self, name: &str) -> Option<Timestamp> {
         self.text(name)?.parse().ok()
     }
 
-    pub(crate) fn list(self, name: &str) -> Option<&'a [AttributeValue]> {
+    /// A list.
+    #[must_use]
+    pub fn list(self, name: &str) -> Option<&'a [AttributeValue]> {
         self.0.get(name)?.as_l().ok().map(Vec::as_slice)
     }
 
-    pub(crate) fn channels(self, name: &str) -> Option<Vec<Channel>> {
+    /// Channels, in their order.
+    #[must_use]
+    pub fn channels(self, name: &str) -> Option<Vec<Channel>> {
         self.list(name)?.iter().map(|item| Channel::from_name(item.as_s().ok()?)).collect()
     }
 
     /// The outer `None` is a fault, the inner one all providers.
-    pub(crate) fn provider(self, name: &str) -> Option<Option<Provider>> {
+    #[must_use]
+    pub fn provider(self, name: &str) -> Option<Option<Provider>> {
         match self.text(name)? {
             ALL_PROVIDERS => Some(None),
             name => Provider::from_name(name).map(Some),
