@@ -183,7 +183,7 @@ pub(crate) struct Run<'a> {
     /// The account that the text is sent by, where it is to be sent.
     pub(crate) sender: Option<AccountId>,
     /// The message that the workflow's end takes on.
-    outgoing: Option<Outgoing>,
+    pub(crate) outgoing: Option<Outgoing>,
     /// When a hint has to be on the queue for that account.
     pub(crate) wake: Option<Duration>,
     /// The store failed: nothing new is called, what is under way is still settled.
@@ -742,7 +742,7 @@ impl<'a> Run<'a> {
     }
 
     /// What the statement that ended the workflow made of its message.
-    fn kept(&mut self, status: Option<String>, wake: Option<Duration>) {
+    pub(crate) fn kept(&mut self, status: Option<String>, wake: Option<Duration>) {
         self.wake = self.wake.or(wake);
         if let (Some(status), Some(result)) = (status, &mut self.state.result) {
             result["data"]["onlyFans"]["status"] = status.into();

@@ -27,7 +27,8 @@ use crate::machine::Stop;
 use crate::provider::Providers;
 use crate::route::{CallTimes, Roles, Route, RouteError};
 use crate::store::{
-    self, AccountFault, Begun, ExistingWorkflow, Found, NewWorkflow, Queued, Refusals, SendingAccount, StoreError,
+    self, AccountFault, Advanced, Begun, ExistingWorkflow, Found, NewWorkflow, Queued, Refusals, SendingAccount,
+    StoreError,
 };
 use crate::workflow::{Checkpoint, Reuse, State, WorkflowError, WorkflowStatus};
 
@@ -356,9 +357,13 @@ impl Orchestrator {
         let mut run = Run::resume(self, &request, &route, claimed);
         let first = run.take_up();
         let attempts: Vec<_> = first.iter().map(|flight| &flight.attempt).collect();
-        let taken = store::take_up(&self.database, claimed, &run.snapshot(), &attempts, self.lease).await;
+        let (state, outgoing) = (run.snapshot(), run.outgoing.clone());
+        let taken = store::take_up(&self.database, claimed, &state, &attempts, self.lease, outgoing.as_ref()).await;
         let course = match taken {
-            Ok(refusals) => run.drive(first, refusals).await,
+            Ok(Advanced { refusals, message_status, wake }) => {
+                run.kept(message_status, wake);
+                run.drive(first, refusals).await
+            }
             Err(error) => Err(error.into()),
         };
         ended(run, course, &request, |result| result)
@@ -368,7 +373,7 @@ impl Orchestrator {
     async fn end(&self, claimed: &Claimed, no_way: &RouteError) -> Outcome {
         let error = WorkflowError { limit: no_way.limit(), ..WorkflowError::new(no_way.code(), no_way.to_string()) };
         let state = State { status: WorkflowStatus::Failed, error: Some(error.clone()), ..claimed.state.clone() };
-        let ended = store::take_up(&self.database, claimed, &state, &[], self.lease).await;
+        let ended = store::take_up(&self.database, claimed, &state, &[], self.lease, None).await;
         let answer =
             ended.map(|_| Answer { workflow_id: claimed.id.clone(), given: Given::Error(error), replayed: false });
         answer.map_err(RunError::from).into()

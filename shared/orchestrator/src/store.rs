@@ -38,7 +38,8 @@ const QUEUE: &str = "SELECT fresh, account_fault FROM orchestrator.queue_workflo
 const CLAIM: &str =
     "SELECT verdict, wait_ms, to_jsonb(claimed) AS workflow, (claimed).request_hash AS body_hash, attempts
     FROM orchestrator.claim_workflow($1, $2, $3, $4)";
-const TAKE_UP: &str = "SELECT held, refusals FROM orchestrator.take_up($1, $2, $3, $4, $5)";
+const TAKE_UP: &str = "SELECT held, refusals, message_status, wake_ms
+    FROM orchestrator.take_up($1, $2, $3, $4, $5, $6, $7, $8)";
 const CANCEL: &str = "SELECT status, cancelled FROM orchestrator.cancel_workflow($1, $2, $3)";
 const WANTED: &str = "SELECT FROM orchestrator.workflows WHERE id = $1 AND status = 'running'";
 const OVERDUE: &str = include_str!("../sql/overdue.sql");
@@ -325,6 +326,15 @@ pub struct Advanced {
     pub wake: Option<Duration>,
 }
 
+impl Advanced {
+    /// What a statement says of the message that it may have taken on.
+    fn sent(row: &Row) -> Self {
+        let wake = row.get::<_, Option<i64>>("wake_ms").and_then(|millis| millis.try_into().ok());
+        let (message_status, wake) = (row.get("message_status"), wake.map(Duration::from_millis));
+        Self { refusals: Refusals::default(), message_status, wake }
+    }
+}
+
 /// Ends an attempt, moves the workflow on, and reserves the attempts that follow, but for those that a budget refuses: these
 /// are kept without a reservation, are not to be called, and are ended like any other.
 ///
@@ -368,12 +378,10 @@ pub async fn advance(
     };
     let fenced = || StoreError::Fenced(id.to_owned());
     let row = rows.first().ok_or_else(fenced)?;
-    let (message_status, wake): (Option<String>, Option<i64>) = match outgoing {
-        Some(_) => (row.get("message_status"), row.get("wake_ms")),
-        None => (None, None),
+    let advanced = |refusals| match outgoing {
+        Some(_) => Advanced { refusals, ..Advanced::sent(row) },
+        None => Advanced { refusals, ..Advanced::default() },
     };
-    let wake = wake.and_then(|millis| millis.try_into().ok()).map(Duration::from_millis);
-    let advanced = |refusals| Advanced { refusals, message_status, wake };
     let moved = |status: Option<&str>| status == Some(state.status.as_str());
     if row.get::<_, i64>("settled") == 1 {
         let status: Option<&str> = row.get("workflow_status");
@@ -494,8 +502,7 @@ pub async fn claim(database: &Database, id: &WorkflowId, lease: Duration) -> Res
     Ok(Found { claim: Claim::Claimed(Box::new(kept.claimed(id, row)?)), lost })
 }
 
-/// Keeps what a claimed workflow goes on with, and reserves its first attempts; or keeps its end. Gives which of the attempts may
-/// not be called.
+/// Keeps what a claimed workflow goes on with, and reserves its first attempts; or keeps its end, with the message that it takes on.
 ///
 /// # Errors
 /// [`StoreError::Fenced`] if it is in other hands, or has ended.
@@ -505,19 +512,26 @@ pub async fn take_up(
     state: &State,
     first: &[&AttemptIntent],
     lease: Duration,
-) -> Result<Refusals, StoreError> {
+    outgoing: Option<&Outgoing>,
+) -> Result<Advanced, StoreError> {
     let (id, columns, lease) = (claimed.id.as_str(), json_or_null(state), millis(lease));
     let first = Value::from_iter(first.iter().map(|attempt| attempt_row(attempt)));
+    let message = outgoing.map(|outgoing| &outgoing.row);
+    let policy = outgoing.map(|outgoing| outgoing.approval.as_str());
+    let step = outgoing.map(|outgoing| millis(outgoing.priority_step));
     let params = [
         (&id as _, Type::TEXT),
         (&claimed.fence as _, Type::INT4),
         (&columns as _, Type::JSONB),
         (&first as _, Type::JSONB),
         (&lease as _, Type::INT8),
+        (&message as _, Type::JSONB),
+        (&policy as _, Type::TEXT),
+        (&step as _, Type::INT8),
     ];
     let rows = database.query(TAKE_UP, &params).await?;
     let row = rows.first().filter(|row| row.get("held")).ok_or_else(|| StoreError::Fenced(id.to_owned()))?;
-    refusals(&row.get("refusals"), id)
+    Ok(Advanced { refusals: refusals(&row.get("refusals"), id)?, ..Advanced::sent(row) })
 }
 
 /// Ends a workflow that is wanted no more: nothing new is called, what is under way is settled. Gives the state that it has now, and
