@@ -47,5 +47,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let sides = Redis::from_env(&env).map(|redis| Sides::new(Arc::new(redis)));
     let settings = settings(&env);
     let guard = sides.map(|sides| App(Guard { flags, sides, people, settings }));
-    scheduled::serve(&env.finish(guard)?).await
+    let guard = env.finish(guard)?;
+    guard.0.sides.warm_up().await;
+    scheduled::serve(&guard).await
 }

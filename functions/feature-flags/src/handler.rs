@@ -122,7 +122,7 @@ impl App {
                     let status = if action == Action::Created { StatusCode::CREATED } else { StatusCode::OK };
                     return Ok(shown(call, status, &kept));
                 }
-                Ok(Row { kept: None, version }) => {
+                Ok(Row { kept: None, version, .. }) => {
                     return Ok(Reply::ok(
                         call.envelope(json!({"name": name.as_str(), "deleted": true, "version": version})),
                     ));

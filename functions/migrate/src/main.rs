@@ -18,6 +18,9 @@ mod migrations {
 /// Any number that nothing else in the database locks.
 const LOCK: i64 = 0x6875_6e74;
 
+/// Whoever wants a table that a migration waits for waits behind it: rather none is applied, and it is run again.
+const LOCK_PATIENCE_MS: u32 = 3_000;
+
 struct App {
     database: Database,
 }
@@ -37,6 +40,7 @@ impl Task for App {
 }
 
 async fn migrate(client: &mut Client) -> anyhow::Result<Vec<String>> {
+    client.batch_execute(&format!("SET lock_timeout = {LOCK_PATIENCE_MS}")).await?;
     // The history of migrations lives in the schema that the first of them makes.
     client.batch_execute("CREATE SCHEMA IF NOT EXISTS orchestrator").await.context("the schema cannot be made")?;
     let mut runner = migrations::migrations::runner();

@@ -60,7 +60,10 @@ impl Consumer for App {
             // Whoever has it goes on, and the sweep sees to it that somebody does.
             Claim::Early(_) | Claim::Over => return Ok(()),
             Claim::Poison => {
-                self.given_up(&id).await;
+                // Whoever ran it ended before it could be counted.
+                let failed =
+                    Seen { inside: true, failed: true, slow: false, blocked: false, latency: None, cost: None };
+                tokio::join!(self.given_up(&id), self.sides.count(&self.flag, scheduled::now(), &failed));
                 return Ok(());
             }
         };

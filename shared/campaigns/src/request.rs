@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::header;
+use huntaze_domain::ids::UserId;
 use huntaze_domain::intent::{Preference, WorkflowIntent};
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::Call;
@@ -10,6 +11,7 @@ use huntaze_lambda::problem::Problem;
 use huntaze_orchestrator::run::Request;
 use huntaze_orchestrator::workflow::Reuse;
 use huntaze_rollout::choice::Choice;
+use huntaze_rollout::old;
 
 use crate::Campaigns;
 
@@ -19,8 +21,9 @@ const SETTLEMENT: Duration = Duration::from_millis(1_500);
 impl Campaigns {
     /// Reads a body of the new route.
     pub(crate) fn read(&self, call: &Call, body: &[u8], principal: &Principal) -> Result<Request, Problem> {
-        let idempotency_key = call.idempotency_key()?;
-        let parsed = WorkflowIntent::parse(body).map_err(Problem::invalid)?;
+        let refused = |problem| unread(call, principal, problem);
+        let idempotency_key = call.idempotency_key().map_err(refused)?;
+        let parsed = WorkflowIntent::parse(body).map_err(|faults| refused(Problem::invalid(faults)))?;
         let owner = principal.acting_for(parsed.intent.user_id.as_ref())?.clone();
         Ok(Request {
             owner,
@@ -38,6 +41,12 @@ impl Campaigns {
             reuse: reuse(call),
         })
     }
+}
+
+/// Why a request that cannot be read is refused: it may be passed on all the same, but not in somebody else's name.
+pub(crate) fn unread(call: &Call, principal: &Principal, problem: Problem) -> Problem {
+    let may = |user: &UserId| principal.acting_for(Some(user)).map(drop);
+    old::users(&call.body).iter().try_for_each(may).map_or_else(Problem::from, |()| problem)
 }
 
 /// Gives a request what its user is dealt of an experiment.

@@ -24,13 +24,15 @@ use huntaze_rollout::legacy::{LegacyError, Passed};
 use huntaze_rollout::old;
 use huntaze_rollout::sides::{OURS, Seen};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::request::deal;
+use crate::request::{deal, unread};
 use crate::{Campaigns, answer};
 
 /// When it is worth to ask again whom the flag takes in, or to look for the old system.
 const RETRY: Duration = Duration::from_secs(2);
+/// Nobody waits longer to find out whether a request was here before.
+const EARLIER_PATIENCE: Duration = Duration::from_secs(1);
 /// Less is not worth to begin a call of the old system with: it would be cut, and nobody would know what became of it.
 const LEAST_TIME: Duration = Duration::from_secs(8);
 /// What is told of a request's faults where there is only a sentence for it.
@@ -57,12 +59,36 @@ enum Side {
 
 /// What a request left here.
 enum Trace {
-    /// It failed by a fault of ours, and nothing of it was taken on.
+    /// It failed by a fault of ours, or cannot be read, and nothing of it was taken on.
     None,
     /// It failed by a fault of ours, and so did its workflow, which may have been paid for.
     Failed(WorkflowId),
     /// Something, or it is no failure of ours.
     Some,
+}
+
+/// A request whose side is decided.
+struct Attempt {
+    side: Side,
+    choice: Choice,
+    /// What it comes to says something of its side.
+    counts: bool,
+}
+
+/// What was done about a request.
+struct Decided {
+    side: Side,
+    choice: Choice,
+    /// It was answered before: that has counted.
+    replayed: bool,
+    /// What its calls cost.
+    cost: Option<Usd>,
+}
+
+impl Decided {
+    fn new(side: Side, choice: Choice) -> Self {
+        Self { side, choice, replayed: false, cost: None }
+    }
 }
 
 impl Campaigns {
@@ -73,8 +99,8 @@ impl Campaigns {
     pub async fn serve(&self, call: &Call) -> Result<Reply, Problem> {
         let principal = call.authenticate(&self.sessions)?;
         match self.attempt(call, &principal, self.read(call, &call.body, &principal)).await {
-            (Side::Here(answer, _), _) => answer,
-            (Side::There, choice) => self.pass_on(call, Some(&choice)).await,
+            Attempt { side: Side::Here(answer, _), .. } => answer,
+            Attempt { side: Side::There, choice, counts } => self.pass_on(call, Some(&choice), counts).await,
         }
     }
 
@@ -91,24 +117,27 @@ impl Campaigns {
             Ok(principal) => principal,
             // It may know sessions that we do not. A good one from a page that may not use it is refused on either side.
             Err(problem) if problem.code == ErrorCode::Unauthenticated && self.legacy.is_some() => {
-                return self.pass_on(call, None).await;
+                return self.pass_on(call, None, false).await;
             }
             Err(problem) => return Err(problem),
         };
-        let body = old::to_new(&call.body).map_err(Problem::invalid);
+        let body = old::to_new(&call.body).map_err(|faults| unread(call, &principal, Problem::invalid(faults)));
         let read = body.and_then(|body| self.read(call, &body, &principal));
-        match self.attempt(call, &principal, read).await {
-            (Side::There, choice) => self.pass_on(call, Some(&choice)).await,
-            (Side::Here(Ok(reply), _), _) => Ok(old_reply(reply)),
-            // It has been counted as a failure of ours.
-            (Side::Here(Err(_), trace), _) if self.may_go_back(call, &trace).await => self.pass_on(call, None).await,
-            (Side::Here(Err(problem), _), _) => Err(problem),
+        let Attempt { side, choice, counts } = self.attempt(call, &principal, read).await;
+        match side {
+            Side::There => self.pass_on(call, Some(&choice), counts).await,
+            Side::Here(Ok(reply), _) => Ok(old_reply(reply, &call.body)),
+            // Where it is a failure of ours, it has been counted.
+            Side::Here(Err(_), trace) if self.may_go_back(call, &trace).await => self.pass_on(call, None, false).await,
+            Side::Here(Err(problem), _) => Err(problem),
         }
     }
 
     /// Serves a request here, if its user is taken in.
-    async fn attempt(&self, call: &Call, principal: &Principal, read: Result<Request, Problem>) -> (Side, Choice) {
-        let is_forced = read.as_ref().is_ok_and(|request| request.parsed.intent.force_provider.is_some());
+    async fn attempt(&self, call: &Call, principal: &Principal, read: Result<Request, Problem>) -> Attempt {
+        // Whoever names a provider has its faults, and not those of a side; what cannot be read is nobody's fault.
+        let counts = read.as_ref().is_ok_and(|request| request.parsed.intent.force_provider.is_none());
+        let is_sent_once = read.as_ref().is_ok_and(is_sent_once);
         let owner = read.as_ref().map_or(&principal.user_id, |request| &request.owner).clone();
         let attributes = if owner == principal.user_id { &principal.attributes } else { &UNKNOWN };
         let platforms = read.as_ref().map_or_else(|_| Vec::new(), |request| request.parsed.intent.platforms.clone());
@@ -121,19 +150,21 @@ impl Campaigns {
             resume_unwind(panic)
         };
         let deciding = self.decide(call, principal, who, choosing.clone(), read);
-        let (side, choice, cost) = match AssertUnwindSafe(deciding).catch_unwind().await {
+        let decided = match AssertUnwindSafe(deciding).catch_unwind().await {
             Ok(decided) => decided,
             Err(panic) => panicked(choosing.await, panic),
         };
+        let Decided { side, choice, replayed, cost } = decided;
         let side = match side {
             Side::There if forbidden => Side::Here(Err(Forbidden.into()), Trace::Some),
+            // Nothing is kept under its key, so a repetition of it would be sent from here as well.
+            Side::Here(answer, Trace::None) if is_sent_once => Side::Here(answer, Trace::Some),
             side => side,
         };
         let (flag, reason) = (self.rollout.name().as_str(), choice.reason.as_str());
         metrics::flag_decision(flag, choice.enrolled, reason, call.now, call.trace.id());
         match &side {
-            // Whoever names a provider has its faults, and not ours.
-            Side::Here(answer, _) if choice.enrolled && !is_forced => {
+            Side::Here(answer, _) if choice.enrolled && counts && !replayed => {
                 let code = answer.as_ref().err().map(|problem| status_and_title(problem.code).0);
                 let given_up = answer.as_ref().is_ok_and(|reply| reply.status == StatusCode::ACCEPTED && waits(reply));
                 // What goes on without the client is counted when it has ended.
@@ -145,7 +176,7 @@ impl Campaigns {
             }
             Side::Here(..) | Side::There => {}
         }
-        (side, choice)
+        Attempt { side, choice, counts }
     }
 
     /// The same, with what its calls cost.
@@ -156,7 +187,7 @@ impl Campaigns {
         who: Who<'_>,
         choosing: impl Future<Output = Choice> + Clone,
         read: Result<Request, Problem>,
-    ) -> (Side, Choice, Option<Usd>) {
+    ) -> Decided {
         // Where the flag is fresh there is no wait, and whoever is not taken in costs no store a thing.
         let known = match choosing.clone().now_or_never() {
             None if read.is_ok() && self.rollout.was_in(who, call.now) => None,
@@ -164,7 +195,7 @@ impl Campaigns {
             known => known,
         };
         if let Some(choice) = known.clone().filter(|choice| !choice.enrolled) {
-            return (self.elsewhere(call, read.as_ref().ok()).await, choice, None);
+            return Decided::new(self.elsewhere(call, read.as_ref().ok()).await, choice);
         }
         let kept = read.as_ref().ok().filter(|_| known.is_none()).cloned();
         // Asked beside the first statement. Whatever becomes of the request, it has counted.
@@ -184,17 +215,24 @@ impl Campaigns {
         };
         let (choice, admission) = tokio::join!(choosing, admission);
         if !choice.enrolled {
-            return (self.elsewhere(call, kept.as_ref()).await, choice, None);
+            return Decided::new(self.elsewhere(call, kept.as_ref()).await, choice);
         }
-        let admitted = call.admit(admission);
+        if let Err(problem) = call.admit(admission) {
+            return Decided::new(Side::Here(Err(problem), Trace::Some), choice);
+        }
         self.remember(call, &choice, who);
-        match admitted.and(outcome) {
+        match outcome {
             Ok(outcome) => {
                 let replayed = outcome.answer.as_ref().is_ok_and(|answer| answer.replayed);
                 let cost = outcome.left.entries.iter().map(|entry| entry.cost).sum();
-                (self.here(call, who.user, outcome), choice, (!replayed).then_some(cost))
+                let side = self.here(call, who.user, outcome);
+                Decided { replayed, cost: (!replayed).then_some(cost), ..Decided::new(side, choice) }
             }
-            Err(problem) => (Side::Here(Err(problem), Trace::Some), choice, None),
+            // The old system may read what we do not.
+            Err(problem) => {
+                let trace = if problem.code == ErrorCode::Forbidden { Trace::Some } else { Trace::None };
+                Decided::new(Side::Here(Err(problem), trace), choice)
+            }
         }
     }
 
@@ -202,20 +240,23 @@ impl Campaigns {
     /// again.
     async fn elsewhere(&self, call: &Call, request: Option<&Request>) -> Side {
         let Some(request) = request.filter(|request| request.idempotency_key.is_some()) else { return Side::There };
-        match self.orchestrator.earlier(request).await {
-            Ok(None) => Side::There,
-            Ok(Some(answer)) => match failed(&answer) {
+        match timeout(EARLIER_PATIENCE, self.orchestrator.earlier(request)).await {
+            Ok(Ok(None)) => Side::There,
+            Ok(Ok(Some(answer))) => match failed(&answer) {
                 // It came to nothing: the old system has it, or may have it.
                 Some(workflow) if self.cost_nothing(workflow).await => Side::There,
                 _ => Side::Here(answer::told(call, request.owner.as_str(), answer), Trace::Some),
             },
             // It is not known. What is not sent to anybody may be made twice.
-            Err(error) if request.parsed.intent.send_to_only_fans => {
-                Side::Here(Err(Problem::internal(&error)), Trace::Some)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "it is not known whether this was taken on before");
-                Side::There
+            unknown => {
+                let error =
+                    unknown.map_or_else(|_| "it took too long".to_owned(), |answer| format!("{:?}", answer.err()));
+                tracing::warn!(error, "it is not known whether this was taken on before");
+                if !is_sent_once(request) {
+                    return Side::There;
+                }
+                let detail = "whether this was sent before cannot be found out now";
+                Side::Here(Err(Problem::new(ErrorCode::ProviderUnavailable, detail).retry_after(RETRY)), Trace::Some)
             }
         }
     }
@@ -258,8 +299,8 @@ impl Campaigns {
         self.orchestrator.cost_nothing(workflow).await.unwrap_or(false)
     }
 
-    /// Passes a request on to the old system. `choice`: it is of the old side, and counts there.
-    async fn pass_on(&self, call: &Call, choice: Option<&Choice>) -> Result<Reply, Problem> {
+    /// Passes a request on to the old system. `choice`: why it is of the old side; `counts`: it counts there.
+    async fn pass_on(&self, call: &Call, choice: Option<&Choice>, counts: bool) -> Result<Reply, Problem> {
         let Some(legacy) = &self.legacy else {
             return match choice {
                 Some(Choice { reason: Why::Unread, .. }) => {
@@ -282,7 +323,7 @@ impl Campaigns {
         };
         let answered = legacy.pass(&passed).await;
         let is_loop = matches!(answered, Err(LegacyError::Loop));
-        if let Some(choice) = choice.filter(|_| !is_loop) {
+        if let Some(choice) = choice.filter(|_| counts && !is_loop) {
             let failed = answered.as_ref().map_or(true, |answered| answered.status.is_server_error());
             self.count_side(call, choice, Came { failed, ..Came::default() });
         }
@@ -380,11 +421,18 @@ fn unanswered(error: &LegacyError) -> Problem {
     }
 }
 
-/// An answer of ours as old clients know it.
-fn old_reply(reply: Reply) -> Reply {
+/// Whether it is sent to a fan, and only once under its key.
+fn is_sent_once(request: &Request) -> bool {
+    request.idempotency_key.is_some() && request.parsed.intent.send_to_only_fans
+}
+
+/// An answer of ours as old clients know it, who asked so.
+fn old_reply(reply: Reply, asked: &[u8]) -> Reply {
     match reply.content {
         // That of a rollout without an old system says so in its own members.
-        Content::Json(body) if body["legacy"] != true => Reply { content: Content::Json(old::answer(&body)), ..reply },
+        Content::Json(body) if body["legacy"] != true => {
+            Reply { content: Content::Json(old::answer(&body, asked)), ..reply }
+        }
         content => Reply { content, ..reply },
     }
 }

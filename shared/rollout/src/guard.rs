@@ -56,7 +56,7 @@ pub struct Side {
     pub slow: u64,
     /// How many took longer than nearly all of the other side do.
     pub late: u64,
-    /// Of how many it is known how long they took.
+    /// Of how many it is known how long they took: those that did not fail.
     pub timed: u64,
     /// How many texts may not be used.
     pub blocked: u64,
@@ -85,7 +85,12 @@ impl Baseline {
     /// That of a step.
     #[must_use]
     pub fn of(course: &Course, stepped_at: Timestamp) -> Self {
-        let before = course.sum(true, stepped_at - LONGEST, stepped_at);
+        Self::from(&course.sum(true, stepped_at - LONGEST, stepped_at))
+    }
+}
+
+impl From<&Tally> for Baseline {
+    fn from(before: &Tally) -> Self {
         let bin = before.costs.quantile(COSTLY_QUANTILE).filter(|bin| *bin > 0);
         let costly = bin.map_or(0, |bin| before.costs.above(bin));
         Self { requests: before.requests, blocked: before.blocked, costed: before.costs.count(), costly, bin }
@@ -156,20 +161,24 @@ impl Sides {
         WINDOWS.map(|times| {
             let from = (end - reach(triggers, times)).max(stepped_at);
             let [inside, outside] = [true, false].map(|inside| course.sum(inside, from, end));
-            let least = quarter((triggers.latency_threshold / 2).into());
-            let late = outside.latencies.quantile(P95).map(|bin| (bin + LATE_BINS).max(least));
-            let side = |tally: &Tally| Side {
-                requests: tally.requests,
-                errors: tally.errors,
-                slow: tally.slow,
-                late: late.map_or(0, |bin| tally.latencies.above(bin)),
-                timed: tally.latencies.count(),
-                blocked: tally.blocked,
-                costly: before.bin.map_or(0, |bin| tally.costs.above(bin)),
-                costed: tally.costs.count(),
-            };
-            Self { inside: side(&inside), outside: side(&outside), before }
+            Self::between(&inside, &outside, before, triggers)
         })
+    }
+
+    fn between(inside: &Tally, outside: &Tally, before: Baseline, triggers: &RollbackTriggers) -> Self {
+        let least = quarter((triggers.latency_threshold / 2).into());
+        let late = outside.latencies.quantile(P95).map(|bin| (bin + LATE_BINS).max(least));
+        let side = |tally: &Tally| Side {
+            requests: tally.requests,
+            errors: tally.errors,
+            slow: tally.slow,
+            late: late.map_or(0, |bin| tally.latencies.above(bin)),
+            timed: tally.latencies.count(),
+            blocked: tally.blocked,
+            costly: before.bin.map_or(0, |bin| tally.costs.above(bin)),
+            costed: tally.costs.count(),
+        };
+        Self { inside: side(inside), outside: side(outside), before }
     }
 
     /// Whether nothing speaks against taking more in: fewer errors and slow requests than the flag allows, and no more errors than outside.
@@ -198,16 +207,20 @@ pub fn look(windows: &[Sides; WINDOWS.len()], triggers: &RollbackTriggers) -> BT
 
 fn breaches(Sides { inside, outside, before }: Sides, triggers: &RollbackTriggers) -> Vec<Breach> {
     let allowed = triggers.error_rate_threshold / 100.0;
+    // Nobody is sent for a second or a cent to a system that fails them.
+    let is_refuge = !is_bad(outside.errors, outside.requests, allowed);
+    let is_slower = inside.late as f64 > SLOW_SHARE * inside.timed as f64;
     let errors = |side: Side| (side.errors, side.requests);
     let slow = |side: Side| (side.slow, side.timed);
     let late = |side: Side| (side.late, side.timed);
+    let (blocked, costly) = (|side: Side| (side.blocked, side.requests), |side: Side| (side.costly, side.costed));
     let all = [
         (Breach::MoreErrors, is_more(errors(inside), errors(outside), RISK)),
         (Breach::TooManyErrors, is_over(errors(inside), errors(outside), allowed)),
-        (Breach::Slower, is_more(late(inside), late(outside), RISK)),
-        (Breach::TooSlow, is_over(slow(inside), slow(outside), SLOW_SHARE)),
-        (Breach::MoreBlocked, is_more((inside.blocked, inside.requests), (before.blocked, before.requests), RISK)),
-        (Breach::Costlier, is_more((inside.costly, inside.costed), (before.costly, before.costed), RISK)),
+        (Breach::Slower, is_refuge && is_slower && is_more(late(inside), late(outside), RISK)),
+        (Breach::TooSlow, is_refuge && is_over(slow(inside), slow(outside), SLOW_SHARE)),
+        (Breach::MoreBlocked, is_refuge && is_more(blocked(inside), (before.blocked, before.requests), RISK)),
+        (Breach::Costlier, is_refuge && is_more(costly(inside), (before.costly, before.costed), RISK)),
     ];
     all.into_iter().filter_map(|(breach, is_so)| is_so.then_some(breach)).collect()
 }
@@ -223,8 +236,12 @@ fn is_more((events, of): Count, (other_events, others): Count, risk: f64) -> boo
 
 /// Whether more happens inside than is allowed. Where it is as bad outside, to go back would mend nothing.
 fn is_over((events, of): Count, (other_events, others): Count, allowed: f64) -> bool {
-    let as_bad_outside = others >= LEAST_REQUESTS && other_events as f64 > allowed * others as f64;
-    of >= LEAST_REQUESTS && !as_bad_outside && is_beyond_chance(events, of, allowed, RISK)
+    of >= LEAST_REQUESTS && !is_bad(other_events, others, allowed) && is_beyond_chance(events, of, allowed, RISK)
+}
+
+/// Whether more happens to these than is allowed, by what was seen of them alone.
+fn is_bad(events: u64, of: u64, allowed: f64) -> bool {
+    of >= LEAST_REQUESTS && events as f64 > allowed * of as f64
 }
 
 /// Whether so many are hardly seen where each has this chance: `P(X >= seen) <= exp(-of * KL(seen / of, chance))`.
@@ -316,93 +333,89 @@ mod tests {
     /// The minutes of a day at one side, and the sum of each window.
     #[derive(Default)]
     struct Day {
-        minutes: Vec<Side>,
-        sums: [Side; WINDOWS.len()],
+        minutes: Vec<Tally>,
+        sums: [Tally; WINDOWS.len()],
     }
+
+    impl Day {
+        fn minute(&mut self, minute: Tally) {
+            self.minutes.push(minute);
+            for (sum, window) in self.sums.iter_mut().zip(WINDOWS) {
+                sum.add(&self.minutes[self.minutes.len() - 1]);
+                let length = (window * SIMULATED.time_window_minutes) as usize;
+                if let Some(gone) = self.minutes.len().checked_sub(length + 1) {
+                    sum.take(&self.minutes[gone]);
+                }
+            }
+        }
+    }
+
+    /// Half of the latency is below what nearly all take, and does not count.
+    const SIMULATED: RollbackTriggers = RollbackTriggers { latency_threshold: 16, ..TRIGGERS };
+    /// How many of a hundred take so long, from the tenth bin on; of them those that are above the flag's latency are slow.
+    const LATENCIES: [u32; 11] = [5, 10, 15, 20, 18, 12, 8, 6, 3, 2, 1];
+    /// How many of a hundred cost so much, from the tenth bin on: what costs more than nine of ten is a matter of chance.
+    const COSTS: [u32; 5] = [40, 30, 20, 7, 3];
 
     /// How often what happens to requests.
     #[derive(Debug, Clone, Copy)]
     struct Rates {
-        requests: u64,
+        requests: f64,
         errors: f64,
-        costly: f64,
     }
 
     impl Rates {
-        /// So many a minute, so many of which fail. Each one in fifty is slow, and blocked.
-        fn new(requests: u64, errors: f64) -> Self {
-            Self { requests, errors, costly: 0.1 }
+        /// So many a minute, of which so many fail. Each one in fifty is blocked.
+        fn new(requests: u32, errors: f64) -> Self {
+            Self { requests: requests.into(), errors }
         }
 
-        fn draw(self, chance: &mut Chance) -> Side {
-            let mut events = |rate: f64| chance.events(self.requests as f64 * rate).min(self.requests);
-            Side {
-                requests: self.requests,
-                errors: events(self.errors),
-                slow: events(0.02),
-                late: events(0.04),
-                timed: self.requests,
-                blocked: events(0.02),
-                costly: events(self.costly),
-                costed: self.requests,
+        fn draw(self, chance: &mut Chance) -> Tally {
+            let mut tally = Tally::default();
+            let mut events = |rate: f64| chance.events(self.requests * rate);
+            for (bin, share) in (10..).zip(LATENCIES) {
+                let count = events(f64::from(share) / 100.0);
+                tally.latencies.add(Some(bin), count);
+                tally.slow += if bin > quarter(SIMULATED.latency_threshold.into()) { count } else { 0 };
             }
-        }
-    }
-
-    fn zip(a: Side, b: Side, of: impl Fn(u64, u64) -> u64) -> Side {
-        Side {
-            requests: of(a.requests, b.requests),
-            errors: of(a.errors, b.errors),
-            slow: of(a.slow, b.slow),
-            late: of(a.late, b.late),
-            timed: of(a.timed, b.timed),
-            blocked: of(a.blocked, b.blocked),
-            costly: of(a.costly, b.costly),
-            costed: of(a.costed, b.costed),
-        }
-    }
-
-    impl Day {
-        fn minute(&mut self, minute: Side) {
-            self.minutes.push(minute);
-            for (sum, window) in self.sums.iter_mut().zip(WINDOWS) {
-                let length = (window * TRIGGERS.time_window_minutes) as usize;
-                let gone = self.minutes.len().checked_sub(length + 1).map_or(Side::default(), |at| self.minutes[at]);
-                *sum = zip(zip(*sum, minute, |a, b| a + b), gone, |a, b| a - b);
+            for (bin, share) in (10..).zip(COSTS) {
+                tally.costs.add(Some(bin), events(f64::from(share) / 100.0));
             }
+            tally.errors = events(self.errors);
+            tally.requests = tally.latencies.count() + tally.errors;
+            tally.blocked = events(0.02).min(tally.requests);
+            tally
         }
-    }
-
-    /// The requests of so many minutes before the step. What is costly is set by what they cost themselves, so of them it is one in ten,
-    /// and of those after it more or fewer: how many more, by chance, is given to `rates`.
-    fn before(minutes: u64, chance: &mut Chance, rates: &mut Rates) -> Baseline {
-        let sum = (0..minutes).fold(Side::default(), |sum, _| zip(sum, rates.draw(chance), |a, b| a + b));
-        let normal = (0..12).map(|_| chance.next()).sum::<f64>() - 6.0;
-        rates.costly = (0.1 + normal * (0.09 / sum.requests as f64).sqrt()).max(0.0);
-        let Side { requests, blocked, costed, .. } = sum;
-        Baseline { requests, blocked, costed, costly: requests / 10, bin: Some(1) }
     }
 
     /// After how many minutes of a day it is taken back, if it is. The step was taken after so many minutes with the rates of the inside.
-    fn taken_back(day: u64, mut inside: Rates, outside: Rates, step: u64) -> Option<usize> {
-        let (mut chance, mut days) = (Chance(day), [Day::default(), Day::default()]);
-        let before = before(step, &mut chance, &mut inside);
+    fn taken_back(day: u64, inside: Rates, outside: Rates, step: u64) -> Option<usize> {
+        let (mut chance, mut days, mut before) = (Chance(day), [Day::default(), Day::default()], Tally::default());
+        (0..step).for_each(|_| before.add(&inside.draw(&mut chance)));
+        let before = Baseline::from(&before);
         (1..=1_440).find(|_| {
             for (day, of) in days.iter_mut().zip([inside, outside]) {
                 day.minute(of.draw(&mut chance));
             }
-            let sides = |at: usize| Sides { inside: days[0].sums[at], outside: days[1].sums[at], before };
-            !look(&std::array::from_fn(sides), &TRIGGERS).is_empty()
+            let sides = |at: usize| Sides::between(&days[0].sums[at], &days[1].sums[at], before, &SIMULATED);
+            !look(&std::array::from_fn(sides), &SIMULATED).is_empty()
         })
+    }
+
+    fn days_taken_back(inside: Rates, outside: Rates, step: u64) -> usize {
+        (0..500).filter(|day| taken_back(*day, inside, outside, step).is_some()).count()
     }
 
     #[test]
     fn of_500_days_of_1440_looks_at_equal_sides_fewer_than_1_in_100_are_taken_back() {
-        for (inside, outside, step) in [((10, 0.01), (190, 0.01), 20), ((100, 0.02), (100, 0.02), 1_440)] {
-            let (inside, outside) = (Rates::new(inside.0, inside.1), Rates::new(outside.0, outside.1));
-            let days = (0..500).filter(|day| taken_back(*day, inside, outside, step).is_some()).count();
-            assert!(days < 5, "{days} of 500 days with {inside:?} and {outside:?}");
-        }
+        let days = days_taken_back(Rates::new(100, 0.02), Rates::new(100, 0.02), 1_440);
+        assert!(days < 5, "{days} of 500");
+    }
+
+    #[test]
+    fn of_500_days_with_one_user_in_twenty_inside_fewer_than_1_in_100_are_taken_back() {
+        let days = days_taken_back(Rates::new(10, 0.01), Rates::new(190, 0.01), 20);
+        assert!(days < 5, "{days} of 500");
     }
 
     #[test]
@@ -464,6 +477,31 @@ mod tests {
         assert_eq!(found(half + 3, half), [Breach::Slower]);
         assert_eq!(found(half, half + 3), [], "faster");
         assert_eq!(found(half, second), [], "slower, and quick enough");
+    }
+
+    #[test]
+    fn a_tail_is_no_slower_95th_percentile_and_who_fails_everybody_is_no_refuge() {
+        let triggers = RollbackTriggers { latency_threshold: 15_000, ..TRIGGERS };
+        let tally = |errors: u64, latencies: &[(u64, u64)]| {
+            let mut tally = Tally { errors, ..Tally::default() };
+            latencies.iter().for_each(|(millis, count)| tally.latencies.add(Some(quarter(*millis)), *count));
+            tally.requests = tally.latencies.count() + errors;
+            tally
+        };
+        let found = |inside: &Tally, outside: &Tally| {
+            breaches(Sides::between(inside, outside, Baseline::default(), &triggers), &triggers)
+        };
+        // Quicker for nearly all, and slower for three in a hundred.
+        let outside = tally(0, &[(2_000, 9_400), (8_000, 600)]);
+        assert_eq!(found(&tally(0, &[(1_000, 9_400), (6_000, 300), (14_000, 300)]), &outside), []);
+        assert_eq!(found(&tally(0, &[(1_000, 9_300), (14_000, 700)]), &outside), [Breach::Slower]);
+        // The old system is down, and says so at once.
+        let slower = tally(0, &[(1_000, 150), (14_000, 50)]);
+        assert_eq!(found(&slower, &tally(3_800, &[])), []);
+        assert_eq!(found(&slower, &tally(1_900, &[(20, 1_900)])), []);
+        assert_eq!(found(&slower, &tally(0, &[(20, 3_800)])), [Breach::Slower]);
+        let failing = tally(100, &[(1_000, 100)]);
+        assert_eq!(found(&failing, &tally(1_900, &[(20, 1_900)])), [], "it is as bad outside");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! | old | new |
 //! |---|---|
-//! | `userId`, `user_id` | `userId` |
+//! | `userId`, `user_id`; both the same | `userId` |
 //! | `type`, or `action` by [`ACTIONS`]; neither is a plan | `type` |
 //! | `platforms`, a list or one; `platform`; neither is `onlyfans` | `platforms` |
 //! | `data`, `payload`; neither is `{}` | `data` |
@@ -12,8 +12,13 @@
 //! What an action's payload says of the request itself (`recipientId`, `contentType`, `sendToOnlyFans`, `onlyFansContext`, with underscores
 //! as well) counts where the body does not say it.
 
+use std::fmt;
+
 use huntaze_domain::error::FieldFault;
+use huntaze_domain::ids::UserId;
 use huntaze_domain::json::parse_object;
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 /// What the actions are called now.
@@ -44,8 +49,12 @@ pub fn to_new(body: &[u8]) -> Result<Vec<u8>, Vec<FieldFault>> {
         let values: Vec<_> = names.iter().filter_map(|name| old.remove(*name)).collect();
         values.into_iter().find(|value| !value.is_null())
     };
-    let (user, kind, action) = (take(&["userId", "user_id"]), take(&["type"]), take(&["action"]));
-    let user = user.ok_or_else(|| fault("/userId", "is required: a user id".to_owned()))?;
+    let (user, older, kind, action) = (take(&["userId"]), take(&["user_id"]), take(&["type"]), take(&["action"]));
+    // The old system may act for the other one.
+    if user.is_some() && older.is_some() && user != older {
+        return Err(fault("/user_id", "must be the same as `userId`".to_owned()));
+    }
+    let user = user.or(older).ok_or_else(|| fault("/userId", "is required: a user id".to_owned()))?;
     let (platforms, data) = (take(&["platforms", "platform"]), take(&["data", "payload"]));
     let action = action.map(|action| type_of(&action)).transpose()?;
     let platforms = platforms.map(|platforms| if platforms.is_string() { json!([platforms]) } else { platforms });
@@ -60,6 +69,40 @@ pub fn to_new(body: &[u8]) -> Result<Vec<u8>, Vec<FieldFault>> {
     ];
     new.extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     Ok(Value::Object(new).to_string().into_bytes())
+}
+
+/// Whom a body names, by either name and however often, also one that is not read otherwise.
+#[must_use]
+pub fn users(body: &[u8]) -> Vec<UserId> {
+    // What came before a fault was named.
+    let mut named = Named::default();
+    let _ = serde_json::Deserializer::from_slice(body).deserialize_map(&mut named);
+    named.0
+}
+
+/// The users that an object names.
+#[derive(Default)]
+struct Named(Vec<UserId>);
+
+impl<'de> Visitor<'de> for &mut Named {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key::<String>()? {
+            if name == "userId" || name == "user_id" {
+                let user = members.next_value::<Value>()?;
+                self.0.extend(user.as_str().and_then(|user| UserId::parse(user).ok()));
+            } else {
+                // However deep it is.
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn type_of(action: &Value) -> Result<Value, Vec<FieldFault>> {
@@ -81,12 +124,18 @@ fn within(data: &Value) -> Map<String, Value> {
     OF_THE_REQUEST.into_iter().filter_map(said).collect()
 }
 
-/// A new answer as old clients know it.
+/// A new answer as old clients know it, who asked so.
 #[must_use]
-pub fn answer(new: &Value) -> Value {
+pub fn answer(new: &Value, asked: &[u8]) -> Value {
     let mut data = new["data"].clone();
-    // What the old system calls it.
+    // What the old system calls it, and what it says of what it was asked for.
     data["campaignId"] = data["workflowId"].clone();
+    let asked = parse_object(asked).unwrap_or_default();
+    for name in ["action", "type"] {
+        if let Some(said) = asked.get(name).filter(|said| said.is_string()) {
+            data[name] = said.clone();
+        }
+    }
     let message = match data["status"].as_str() {
         Some("queued" | "running") => "The campaign is being made; its status is at `data.statusUrl`",
         Some("manual_review") => "The campaign waits for a person; its status is at `data.statusUrl`",
@@ -120,6 +169,7 @@ mod tests {
             json!({"userId": "ana", "type": "campaign_execution", "platforms": ["reddit"], "data": {"theme": "t"}}),
             json!({"user_id": "ana", "action": "plan_campaign", "payload": {"theme": "t"}, "platform": "reddit"}),
             json!({"userId": "ana", "action": "plan_campaign", "payload": {"theme": "t"}, "platforms": "reddit"}),
+            json!({"userId": "ana", "user_id": "ana", "action": "plan_campaign", "payload": {"theme": "t"}, "platform": "reddit"}),
             json!({"userId": null, "user_id": "ana", "type": "x", "action": "plan_campaign", "data": null,
                 "payload": {"theme": "t"}, "platforms": ["reddit"]}),
         ] {
@@ -134,6 +184,23 @@ mod tests {
         assert_eq!(new(&least), plan);
         WorkflowIntent::parse(&to_new(least.to_string().as_bytes()).unwrap()).unwrap();
         assert_eq!(to_new(b"{}").unwrap_err()[0].pointer, "/userId");
+    }
+
+    #[test]
+    fn whom_a_body_names_is_known_whatever_else_is_wrong_with_it() {
+        let deep = "[".repeat(5_000);
+        for (body, named) in [
+            (r#"{"userId": "ana", "user_id": "bob", "action": "destroy"}"#.to_owned(), &["ana", "bob"][..]),
+            (r#"{"userId": "ana", "userId": "bob"}"#.to_owned(), &["ana", "bob"]),
+            (r#"{"user\u0049d": "bob", "platforms": []"#.to_owned(), &["bob"]),
+            (format!(r#"{{"data": {deep}1{}, "user_id": "bob"}}"#, "]".repeat(5_000)), &["bob"]),
+            (r#"{"userId": ["bob"], "data": {"userId": "bob"}}"#.to_owned(), &[]),
+            ("userId=bob".to_owned(), &[]),
+        ] {
+            assert_eq!(users(body.as_bytes()).iter().map(UserId::as_str).collect::<Vec<_>>(), named, "{body:.80}");
+        }
+        let both = br#"{"userId": "ana", "user_id": "bob"}"#;
+        assert_eq!(to_new(both).unwrap_err()[0].pointer, "/user_id");
     }
 
     #[test]
@@ -161,12 +228,15 @@ mod tests {
 
     #[test]
     fn answers_have_the_four_members_that_old_clients_know() {
-        let made = answer(&json!({"success": true, "data": {"content": "c", "status": "completed"}, "metrics": {}}));
+        let asked = br#"{"userId": "ana", "action": "create_post", "type": 7}"#;
+        let made =
+            answer(&json!({"success": true, "data": {"content": "c", "status": "completed"}, "metrics": {}}), asked);
+        assert_eq!((&made["data"]["action"], made["data"].get("type")), (&json!("create_post"), None));
         assert_eq!(
             (&made["status"], &made["result"], &made["data"]["status"]),
             (&json!("success"), &json!("c"), &json!("completed"))
         );
-        let later = answer(&json!({"data": {"status": "queued", "statusUrl": "/s", "workflowId": "w"}}));
+        let later = answer(&json!({"data": {"status": "queued", "statusUrl": "/s", "workflowId": "w"}}), b"");
         assert_eq!(later["data"]["campaignId"], "w");
         assert_eq!((&later["result"], &later["data"]["statusUrl"]), (&Value::Null, &json!("/s")));
         for shown in [made, later, error("no")] {

@@ -43,11 +43,12 @@ impl Seen {
     /// What it raises, and by how much.
     fn counts(&self) -> Vec<(String, u64)> {
         let mut counts = vec![("r".to_owned(), 1)];
-        if let Some(latency) = self.latency {
+        // How quick a failure is says nothing for its side, and it counts as one.
+        if let Some(latency) = self.latency.filter(|_| !self.failed) {
             let millis = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
             counts.push((format!("l{}", quarter(millis)), 1));
         }
-        let flags = [("e", self.failed), ("s", self.slow), ("b", self.blocked)];
+        let flags = [("e", self.failed), ("s", self.slow && !self.failed), ("b", self.blocked)];
         counts.extend(flags.into_iter().filter(|(_, is_so)| *is_so).map(|(kind, _)| (kind.to_owned(), 1)));
         if let Some(cost) = self.cost {
             let micros = micros(cost);
@@ -74,6 +75,11 @@ impl Sides {
             count: script(include_str!("../lua/side_count.lua")),
             read: script(include_str!("../lua/side_read.lua")),
         }
+    }
+
+    /// Opens the connection, and loads what reads.
+    pub async fn warm_up(&self) {
+        self.redis.warm_up(&[&self.read]).await;
     }
 
     /// Counts a request that was over at this time. One that cannot be counted is missing in the comparison, and that is all.

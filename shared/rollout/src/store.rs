@@ -7,12 +7,14 @@
 //!
 //! A flag and its change are written in one transaction, on the condition that the flag is still of the version that was read: of two
 //! changes side by side one is refused, and there is none without its line of history. The item of a flag that was deleted stays, without
-//! the flag, for its version: one of the same name goes on counting, and nobody's old version fits it.
+//! the flag, for its version and its experiments: one of the same name goes on counting, nobody's old version fits it, and no experiment is
+//! measured together with another of its name.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
@@ -29,6 +31,8 @@ use crate::guard::Baseline;
 const MOST_BYTES: usize = 48 * 1024;
 /// One try of reading a flag.
 const ATTEMPT: Duration = Duration::from_millis(300);
+/// Before the next one, at most: the SDK's own is a second.
+const BETWEEN: Duration = Duration::from_millis(25);
 /// The hash key of the flags.
 const FLAGS: &str = "flag";
 /// Flags are made by hand, and read all at once.
@@ -112,6 +116,15 @@ pub struct Row {
     pub version: u64,
     /// The flag; `None` where there is none, or no more.
     pub kept: Option<Kept>,
+    /// The experiments of one that was deleted.
+    pub ended: BTreeMap<String, Value>,
+}
+
+impl Row {
+    /// All experiments that it ever had.
+    fn experiments(&self) -> &BTreeMap<String, Value> {
+        self.kept.as_ref().map_or(&self.ended, |kept| &kept.experiments)
+    }
 }
 
 macro_rules! actions {
@@ -213,7 +226,8 @@ impl Flags {
         let get = get.key("kind", text(FLAGS)).key("name", text(name.as_str()));
         // Somebody waits, and a kept connection may have died while the environment was frozen: it is soon asked again.
         let times = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).build();
-        let config = aws_sdk_dynamodb::config::Builder::new().timeout_config(times);
+        let retries = RetryConfig::standard().with_initial_backoff(BETWEEN);
+        let config = aws_sdk_dynamodb::config::Builder::new().timeout_config(times).retry_config(retries);
         let answer = get.customize().config_override(config).send().await;
         let item = answer.map_err(TableError::of)?.item;
         item.map_or(Ok(Row::default()), |item| read(&item).ok_or_else(|| TableError::because("a flag cannot be read")))
@@ -259,13 +273,14 @@ impl Flags {
         if after.as_ref().is_some_and(|after| size(&after.flag) > MOST_BYTES) {
             return Err(WriteError::TooLarge);
         }
-        let experiments = experiments(before.kept.as_ref(), after.as_ref().map(|after| &after.flag))?;
+        let experiments = experiments(before, after.as_ref().map(|after| &after.flag))?;
+        let ended = if after.is_none() { experiments.clone() } else { BTreeMap::new() };
         let kept = after.map(|Written { flag, latch }| {
             let stays = before.kept.as_ref().filter(|was| !is_step(&was.flag, &flag));
             let (stepped_at, baseline) = stays.map_or((change.at, None), |was| (was.stepped_at, was.baseline));
             Kept { flag, version, stepped_at, updated_at: change.at, latch, baseline, experiments }
         });
-        let row = Row { version, kept };
+        let row = Row { version, kept, ended };
         let items = self.transaction(name, before.version, &row, change).map_err(TableError::of)?;
         match transact(&self.client, items).await {
             Ok(()) => Ok(row),
@@ -342,8 +357,8 @@ impl Flags {
 }
 
 /// All experiments of a flag, the one that it has now among them.
-fn experiments(before: Option<&Kept>, after: Option<&Flag>) -> Result<BTreeMap<String, Value>, WriteError> {
-    let mut all = before.map(|kept| kept.experiments.clone()).unwrap_or_default();
+fn experiments(before: &Row, after: Option<&Flag>) -> Result<BTreeMap<String, Value>, WriteError> {
+    let mut all = before.experiments().clone();
     if let Some(experiment) = after.and_then(|flag| flag.experiment.as_ref()) {
         let variants = experiment.to_json()["variants"].take();
         let known = all.entry(experiment.name.as_str().to_owned()).or_insert_with(|| variants.clone());
@@ -375,7 +390,7 @@ fn item(name: &FlagName, row: &Row) -> Item {
         ("steppedAt", kept.map(|kept| text(moment(kept.stepped_at)))),
         ("updatedAt", kept.map(|kept| text(moment(kept.updated_at)))),
         ("baseline", kept.and_then(|kept| kept.baseline).map(|baseline| text(baseline_json(baseline).to_string()))),
-        ("experiments", kept.map(|kept| text(json!(kept.experiments).to_string()))),
+        ("experiments", Some(row.experiments()).filter(|all| !all.is_empty()).map(|all| text(json!(all).to_string()))),
         ("latch", kept.and_then(|kept| kept.latch.as_ref()).map(|latch| text(latch.to_json().to_string()))),
     ];
     let always = [("kind", text(FLAGS)), ("name", text(name.as_str())), ("version", number(row.version))];
@@ -386,13 +401,13 @@ fn item(name: &FlagName, row: &Row) -> Item {
 fn read(item: &Item) -> Option<Row> {
     let members = Members(item);
     let version = item.get("version")?.as_n().ok()?.parse().ok()?;
-    let Some(flag) = members.text("flag") else { return Some(Row { version, kept: None }) };
     let part = |name: &str| members.text(name).map(serde_json::from_str::<Value>).transpose().ok();
+    let experiments = part("experiments")?.map(serde_json::from_value).transpose().ok()?.unwrap_or_default();
+    let Some(flag) = members.text("flag") else { return Some(Row { version, kept: None, ended: experiments }) };
     let latch = match part("latch")? {
         Some(latch) => Some(Latch::read(&latch)?),
         None => None,
     };
-    let experiments = part("experiments")?.map(serde_json::from_value).transpose().ok()?;
     let kept = Kept {
         flag: Flag::parse(flag.as_bytes()).ok()?,
         version,
@@ -401,9 +416,9 @@ fn read(item: &Item) -> Option<Row> {
         latch,
         // One that cannot be read is made anew.
         baseline: part("baseline")?.as_ref().and_then(read_baseline),
-        experiments: experiments.unwrap_or_default(),
+        experiments,
     };
-    Some(Row { version, kept: Some(kept) })
+    Some(Row { version, kept: Some(kept), ..Row::default() })
 }
 
 fn baseline_json(baseline: Baseline) -> Value {

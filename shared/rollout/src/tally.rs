@@ -20,16 +20,24 @@ pub fn micros(cost: Usd) -> u64 {
     (cost.to_json_number() * 1_000_000.0).round() as u64
 }
 
-/// Numbers, by their bins.
+/// That of the largest number.
+const LAST_BIN: u32 = 256;
+
+/// Numbers, by their bins: how many are in each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Histogram(BTreeMap<u32, u64>);
+pub struct Histogram(Vec<u64>);
 
 impl Histogram {
     /// Adds to a bin, where there is one.
     pub(crate) fn add(&mut self, bin: Option<u32>, count: u64) {
-        if let Some(bin) = bin {
-            *self.0.entry(bin).or_default() += count;
-        }
+        let Some(bin) = bin.filter(|bin| *bin <= LAST_BIN) else { return };
+        let at = bin as usize;
+        self.0.resize(self.0.len().max(at + 1), 0);
+        self.0[at] += count;
+    }
+
+    fn bins(&self) -> impl Iterator<Item = (u32, u64)> {
+        (0..).zip(self.0.iter().copied())
     }
 
     /// The bin that this share of the numbers is in or below; `None` of no numbers.
@@ -37,22 +45,23 @@ impl Histogram {
     pub fn quantile(&self, share: f64) -> Option<u32> {
         let all = self.count();
         let mut below = 0;
-        self.0.iter().find_map(|(bin, count)| {
+        let mut bins = self.bins().filter(|(_, count)| *count > 0);
+        bins.find_map(|(bin, count)| {
             below += count;
-            (below as f64 >= share * all as f64).then_some(*bin)
+            (below as f64 >= share * all as f64).then_some(bin)
         })
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.values().sum()
+        self.0.iter().sum()
     }
 
     /// How many are above a bin.
     #[must_use]
     pub fn above(&self, bin: u32) -> u64 {
-        self.0.range(bin + 1..).map(|(_, count)| count).sum()
+        self.0.iter().skip(bin as usize + 1).sum()
     }
 }
 
@@ -76,16 +85,28 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.errors += other.errors;
         self.slow += other.slow;
         self.blocked += other.blocked;
         self.micros += other.micros;
         for (own, others) in [(&mut self.latencies, &other.latencies), (&mut self.costs, &other.costs)] {
-            for (bin, count) in &others.0 {
-                own.add(Some(*bin), *count);
+            for (bin, count) in others.bins().filter(|(_, count)| *count > 0) {
+                own.add(Some(bin), count);
             }
+        }
+    }
+
+    /// Takes out again what was added.
+    #[cfg(test)]
+    pub(crate) fn take(&mut self, other: &Self) {
+        self.requests -= other.requests;
+        self.errors -= other.errors;
+        self.slow -= other.slow;
+        self.blocked -= other.blocked;
+        for (own, others) in [(&mut self.latencies, &other.latencies), (&mut self.costs, &other.costs)] {
+            own.0.iter_mut().zip(&others.0).for_each(|(own, other)| *own -= other);
         }
     }
 }

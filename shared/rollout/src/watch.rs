@@ -84,18 +84,23 @@ impl Guard {
 
     /// What was done about one rollout, and whether people were told.
     async fn look_at(&self, kept: Kept, now: Timestamp) -> Result<Option<(Done, Result<(), QueueError>)>, WatchError> {
-        let Some(triggers) = kept.flag.triggers.filter(|_| self.is_under_way(&kept.flag)) else { return Ok(None) };
-        let reach = kept.baseline.map_or(LONGEST, |_| reach(&triggers, WINDOWS[WINDOWS.len() - 1]));
-        let from = (now - reach).max(kept.baseline.map_or(kept.stepped_at - LONGEST, |_| kept.stepped_at));
-        let course = self.sides.course(&kept.flag.name, from, now).await?;
+        if !self.is_under_way(&kept.flag) {
+            return Ok(None);
+        }
+        // Also where nothing is held against it yet: in a day it could not be found any more.
         let baseline = match kept.baseline {
             Some(baseline) => baseline,
             None => {
-                let baseline = Baseline::of(&course, kept.stepped_at);
+                let name = &kept.flag.name;
+                let before = self.sides.course(name, kept.stepped_at - LONGEST, kept.stepped_at).await?;
+                let baseline = Baseline::of(&before, kept.stepped_at);
                 self.flags.keep_baseline(&kept, baseline).await?;
                 baseline
             }
         };
+        let Some(triggers) = kept.flag.triggers else { return Ok(None) };
+        let from = (now - reach(&triggers, WINDOWS[WINDOWS.len() - 1])).max(kept.stepped_at);
+        let course = self.sides.course(&kept.flag.name, from, now).await?;
         let windows = Windows::of(&course, baseline, &triggers, kept.stepped_at, now);
         match self.verdict(&kept, &triggers, &windows, now) {
             Some((after, done)) => self.follow(kept, after, done, now).await,
@@ -159,7 +164,8 @@ impl Guard {
         let reason = after.latch.as_ref().map_or_else(|| done.why.clone(), |latch| latch.reason.clone());
         let action = if done.advanced { Action::Advanced } else { Action::RolledBack };
         let change = Change { at: now, by: GUARD.to_owned(), action, reason: Some(reason.clone()) };
-        let (name, before) = (kept.flag.name.clone(), Row { version: kept.version, kept: Some(kept) });
+        let (name, before) =
+            (kept.flag.name.clone(), Row { version: kept.version, kept: Some(kept), ..Row::default() });
         match self.flags.write(&name, &before, Some(after), &change).await {
             Ok(_) => {}
             // Somebody decided meanwhile, and is looked at in a minute.

@@ -242,6 +242,12 @@ async fn only_administrators_see_and_set_flags_and_faults_are_named() -> Result<
     assert_eq!(put(&function, "*", &own(Value::Null)).await?.status, 200);
     assert_eq!(faults(&put(&function, "*", &other).await?.body), ["/experiment/variants"]);
     assert_eq!(put(&function, "*", &own(json!({"name": "f", "variants": variants(["a", "c"])}))).await?.status, 200);
+    // Nor does a flag that is made anew forget them.
+    let delete = admin(Request::delete(FLAGS)).query("name", "hybrid-orchestrator").header("if-match", "*");
+    assert_eq!(function.http(delete).await?.status, 200);
+    let again = function.http(admin(Request::post(FLAGS)).json(&other)).await?;
+    assert_eq!(faults(&again.body), ["/experiment/variants"], "{}", again.body);
+    assert_eq!(function.http(admin(Request::post(FLAGS)).json(&first)).await?.status, 201);
     // Each fits alone; both together do not.
     let users: Vec<_> = (0..120).map(|n| format!("{n:0>6}{}", "\\".repeat(122))).collect();
     assert_eq!(put(&function, "*", &json!({"name": "a", "userWhitelist": users})).await?.status, 200);

@@ -69,6 +69,27 @@ async fn flag(app: &App) -> Result<Value> {
 }
 
 #[tokio::test]
+async fn a_failure_that_is_asked_for_again_and_again_is_one_failure() -> Result<()> {
+    let app = app(&json!({}), 60).await?;
+    requests(&app, [("ana", 150, 0), ("bob", 150, 0)]).await?;
+    let function = app.function("campaigns-hybrid")?;
+    let mut body = brief("content_planning", &["onlyfans"]);
+    body["data"]["theme"] = json!("fail");
+    for asked in 0..100 {
+        let answer = function.http(campaign("ana", &body).idempotency_key("k-1")).await?;
+        assert_eq!(
+            (answer.status, answer.header("idempotent-replayed") == "true"),
+            (503, asked > 0),
+            "{}",
+            answer.body
+        );
+    }
+    assert_eq!(function.http(Request::post(HYBRID)).await?.status, 401);
+    assert_eq!(look(&app.function("canary-guard")?).await?["changed"], json!([]));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_canary_with_three_times_the_errors_is_taken_back_at_one_look() -> Result<()> {
     let app = app(&json!({}), 60).await?;
     requests(&app, [("ana", 400, 120), ("bob", 400, 40)]).await?;

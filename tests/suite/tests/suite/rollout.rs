@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::join_all;
-use huntaze_tests::{App, Bad, Function, Link, Request, Response, Session, eventually};
+use huntaze_tests::{App, Bad, Function, Request, Response, Session, eventually};
 use huntaze_world::{Fault, Provider};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{FLAGS, HYBRID, admin, brief, campaign, closed_port, old_campaign, rolling_out, set_flag, text};
+use crate::support::{
+    FLAGS, HYBRID, admin, brief, campaign, closed_port, link_to, old_campaign, rolling_out, set_flag, text,
+};
 
 const BOUND: Duration = Duration::from_secs(30);
 /// What the design allows between a change and the last decision by what was before it.
@@ -188,11 +190,16 @@ async fn design_a_missing_attribute_is_false_and_what_a_session_said_is_remember
 async fn a_table_that_is_slow_once_is_asked_again_and_one_that_stays_slow_takes_nobody_in() -> Result<()> {
     let app = rolling_out().await?;
     set_flag(&app, &json!({})).await?;
-    let url = app.env()["AWS_ENDPOINT_URL"].clone();
-    let link = Link::to(url.trim_start_matches("http://").parse()?)?;
-    let through = format!("http://{}", link.addr());
+    let (link, through) = link_to(&app.env()["AWS_ENDPOINT_URL"]).await?;
     let function = app.function_with("campaigns-hybrid", "AWS_ENDPOINT_URL_DYNAMODB", &through)?;
     ensure!(ours(&function, "ana").await?, "it answers");
+    // The connection that is kept dies, as one does while an environment is frozen; the table is well.
+    link.spoil(Bad::Gone);
+    link.mend();
+    let dead = Instant::now();
+    while dead.elapsed() < SEEN_WITHIN + Duration::from_secs(1) {
+        ensure!(ours(&function, "ana").await?, "it was not asked again");
+    }
     link.spoil(Bad::Gone);
     let asked = Instant::now();
     eventually(BOUND, async || {

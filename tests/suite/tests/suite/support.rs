@@ -1,13 +1,13 @@
 //! What the tests say often.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use huntaze_costs::price::Catalogue;
 use huntaze_domain::env::Env;
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
 use huntaze_lambda::clients::{self, Aws};
 use huntaze_messaging::session::{Session as Signed, SessionParts, Sessions};
-use huntaze_tests::{App, Request, Session, now};
+use huntaze_tests::{App, Link, Request, Session, now};
 use huntaze_world::World;
 use serde_json::{Value, json};
 
@@ -81,6 +81,16 @@ pub(crate) fn old_campaign(user: &str, body: &Value) -> Request {
     let mut body = body.clone();
     body.as_object_mut().unwrap().entry("userId").or_insert_with(|| json!(user));
     Request::post(OLD).bearer(&Session::user(user).v4()).json(&body)
+}
+
+/// A way to what a URL names that may go bad, and the URL of it by that way.
+pub(crate) async fn link_to(url: &str) -> Result<(Link, String)> {
+    let mut url = reqwest::Url::parse(url)?;
+    let host = url.host_str().context("no host")?.to_owned();
+    let mut found = tokio::net::lookup_host((host, url.port().context("no port")?)).await?;
+    let link = Link::to(found.find(std::net::SocketAddr::is_ipv4).context("no address")?)?;
+    ensure!(url.set_port(Some(link.addr().port())).is_ok() && url.set_host(Some("127.0.0.1")).is_ok(), "{url}");
+    Ok((link, url.as_str().trim_end_matches('/').to_owned()))
 }
 
 /// An app whose users are taken in by the flag, beside the old system.

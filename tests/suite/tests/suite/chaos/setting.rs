@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use huntaze_tests::{App, Bad, Link, Request, now};
 use serde_json::json;
 
-use crate::support::{BUDGETS, accounts, admin, sessions, signed};
+use crate::support::{BUDGETS, accounts, admin, link_to, sessions, signed};
 
 /// Who asks, each with an account of its own.
 pub(super) const USERS: [&str; 3] = ["ana", "bob", "cyd"];
@@ -157,12 +157,8 @@ pub(super) async fn behind_a_link(dependency: Dependency) -> Result<(App, Link)>
     let app = app.set("RATE_LIMIT_ACCOUNT_PER_MINUTE", MOST.to_string());
     let app = app.set("RATE_LIMIT_MINUTE_MS", WINDOW.as_millis().to_string());
     let (variable, source) = dependency.variables();
-    let mut url = reqwest::Url::parse(&app.env()[source])?;
-    let host = url.host_str().context("no host")?.to_owned();
-    let mut found = tokio::net::lookup_host((host, url.port().context("no port")?)).await?;
-    let link = Link::to(found.find(std::net::SocketAddr::is_ipv4).context("no address")?)?;
-    ensure!(url.set_port(Some(link.addr().port())).is_ok() && url.set_host(Some("127.0.0.1")).is_ok(), "{url}");
-    let app = app.set(variable, url.as_str().trim_end_matches('/'));
+    let (link, url) = link_to(&app.env()[source]).await?;
+    let app = app.set(variable, url);
     let own = USERS.map(account_of);
     let owners: Vec<_> = own.iter().map(String::as_str).zip(USERS).collect();
     accounts(&app, &owners).await?;
