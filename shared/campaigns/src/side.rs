@@ -163,18 +163,13 @@ impl Campaigns {
         };
         let (flag, reason) = (self.rollout.name().as_str(), choice.reason.as_str());
         metrics::flag_decision(flag, choice.enrolled, reason, call.now, call.trace.id());
-        match &side {
-            Side::Here(answer, _) if choice.enrolled && counts && !replayed => {
-                let code = answer.as_ref().err().map(|problem| status_and_title(problem.code).0);
-                let given_up = answer.as_ref().is_ok_and(|reply| reply.status == StatusCode::ACCEPTED && waits(reply));
-                // What goes on without the client is counted when it has ended.
-                if given_up || answer.as_ref().map_or(true, |reply| reply.status != StatusCode::ACCEPTED) {
-                    let failed = given_up || code.is_some_and(|status| status.is_server_error());
-                    let blocked = answer.as_ref().is_err_and(|problem| problem.code == ErrorCode::ComplianceViolation);
-                    self.count_side(call, &choice, Came { failed, blocked, cost });
-                }
-            }
-            Side::Here(..) | Side::There => {}
+        if let Side::Here(answer, _) = &side
+            && choice.enrolled
+            && counts
+            && !replayed
+            && let Some(came) = came(answer, cost)
+        {
+            self.count_side(call, &choice, came);
         }
         Attempt { side, choice, counts }
     }
@@ -354,6 +349,20 @@ impl Campaigns {
         }
         let (rollout, user, attributes) = (Arc::clone(&self.rollout), who.user.clone(), who.attributes.clone());
         call.afterwards(async move { rollout.remember(&user, &attributes).await });
+    }
+}
+
+/// What an answer came to; what goes on without the client is counted when it has ended.
+fn came(answer: &Result<Reply, Problem>, cost: Option<Usd>) -> Option<Came> {
+    match answer {
+        Ok(reply) if reply.status == StatusCode::ACCEPTED => {
+            waits(reply).then_some(Came { failed: true, cost, ..Came::default() })
+        }
+        Ok(_) => Some(Came { cost, ..Came::default() }),
+        Err(problem) => {
+            let failed = status_and_title(problem.code).0.is_server_error();
+            Some(Came { failed, blocked: problem.code == ErrorCode::ComplianceViolation, cost })
+        }
     }
 }
 
