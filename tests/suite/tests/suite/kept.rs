@@ -150,8 +150,9 @@ async fn who_makes_the_text_for_all_and_fails_leaves_it_to_the_next() -> Result<
     let app = app().await?;
     let mut body = plan();
     body["forceProvider"] = json!("azure");
-    // The first call takes its time and fails; the next is well.
+    // The first call fails; the next is well, and ends when the first request has long looked in vain for a kept text.
     app.world.fault(Fault::Truncate.on(Provider::Azure));
+    app.world.fault(Fault::delay(Duration::from_millis(900)).on(Provider::Azure));
     let fleet = app.fleet("campaigns-hybrid", 3).await?;
     let mut statuses: Vec<_> = fleet
         .http(vec![campaign("ana", &body); 3])
