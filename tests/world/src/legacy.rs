@@ -125,11 +125,14 @@ fn answer(method: &Method, headers: &HeaderMap, body: &[u8], id: u64) -> Reply {
     Reply::new(StatusCode::OK, made).header("x-powered-by", "Next.js").header("set-cookie", "seen=1; Path=/; HttpOnly")
 }
 
-/// Whether there is something like a session: its keys are not ours, so what is in it is not looked at.
+/// Whether there is something like a session, as a bearer token or in one or several cookies: its keys are not ours, so what is in it is not
+/// looked at.
 fn has_session(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let bearer = text(header::AUTHORIZATION).strip_prefix("Bearer ").is_some_and(|token| token.split('.').count() == 5);
-    bearer || text(header::COOKIE).contains("session-token=")
+    let is_token = |token: &str| token.split('.').count() == 5;
+    let pairs = text(header::COOKIE).split("; ").filter_map(|cookie| cookie.split_once('='));
+    let cookies: String = pairs.filter(|(name, _)| name.contains("session-token")).map(|(_, value)| value).collect();
+    text(header::AUTHORIZATION).strip_prefix("Bearer ").is_some_and(is_token) || is_token(&cookies)
 }
 
 /// What the old system sends with a status.
