@@ -9,7 +9,7 @@ TOOLS := .tools/.cargo-deny@0.20.2 .tools/.cargo-machete@0.9.2
 FUZZER := .tools/.cargo-fuzz@0.13.2
 # How long each target of `make fuzz` runs, which of them, and on which compiler: libFuzzer's instrumentation is nightly only.
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= session body answer
+FUZZ_TARGETS ?= session body answer text
 FUZZ_TOOLCHAIN ?= nightly
 
 VENV := .venv/.ready
@@ -21,7 +21,7 @@ CHAOS := cargo test --workspace --test suite chaos:: --
 FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-rust test-stack test-api drill failures chaos soak fuzz bench bench-costs check advisories lint build compiler
+.PHONY: help run stop test test-rust test-stack test-api drill eval failures chaos soak fuzz bench bench-costs bench-texts check advisories lint build compiler
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,9 @@ test-rust: compiler ## The Rust tests alone (ARGS: for cargo test).
 test-api: compiler $(TEST_VENV) ## Only the tests of the deployed API: its metrics, and openapi.yaml by Schemathesis.
 	cargo build --workspace
 	$(STACK) run-with-stack -- tests/api/run
+
+eval: compiler ## Print how well the compliance rules judge labelled texts and disguises (docs/compliance.md).
+	cargo run --quiet -p huntaze-eval -- $(ARGS)
 
 drill: $(VENV) ## Roll out and back on what `make run` started, and print what requests saw of it (docs/rollout.md).
 	@$(STACK) drill
@@ -73,6 +76,9 @@ bench-costs: compiler ## Measure breakdown and stats with 1,000 and with 1,000,0
 	cargo build --release -p costs-breakdown -p costs-stats
 	cargo build --profile measure -p huntaze-bench
 	$(STACK) run-with-stores -- $(or $(CARGO_TARGET_DIR),target)/measure/huntaze-bench costs
+
+bench-texts: compiler ## Measure how long texts take to be judged, hostile ones of 1 MiB as well (docs/benchmarks.md).
+	cargo run --quiet --profile measure -p huntaze-bench -- texts
 
 check: compiler $(TOOLS) lint ## Format, lints, docs, dependencies, and what `make lint` checks.
 	cargo fmt --all --check

@@ -53,7 +53,7 @@ class Costs(unittest.TestCase):
 
 class Messages(unittest.TestCase):
     def test_ten_messages_go_and_the_eleventh_waits_with_its_time(self):
-        sending, looking, _ = _blocks("Messages")
+        sending, looking, _, _ = _blocks("Messages")
         sent = _answers(_run(sending))
         self.assertEqual([answer["success"] for answer in sent], [True] * 11, sent)
         expected = [_moment(answer["data"]["queueInfo"]["expectedAt"]) for answer in sent]
@@ -72,6 +72,13 @@ class Messages(unittest.TestCase):
         [minute] = [layer for layer in account["rateLimit"]["layers"] if layer["name"] == "account_minute"]
         self.assertEqual(minute["limit"], 10)
         self.assertGreaterEqual(stats["data"]["recipients"], 10)
+
+    def test_texts_are_judged_as_somebody_types_and_administrators_are_told(self):
+        *_, judging = _blocks("Messages")
+        disguised, fine, report = _answers(_run(judging))
+        self.assertEqual(disguised["data"]["verdict"], "block", disguised)
+        self.assertEqual((fine["data"]["verdict"], fine["data"]["findings"]), ("allow", []), fine)
+        self.assertGreater(report["data"]["judged"], 0, report)
 
 
 def _moment(text: str) -> datetime.datetime:

@@ -7,7 +7,7 @@ use huntaze_lambda::problem::Problem;
 use huntaze_orchestrator::experiment::outcomes;
 use huntaze_rollout::flag::FlagName;
 use huntaze_rollout::store::Kept;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::App;
@@ -23,7 +23,7 @@ impl Route for App {
         if call.method != Method::GET {
             return Err(Problem::new(ErrorCode::NotFound, "there is no such route"));
         }
-        let since = since(call)?;
+        let since = call.since(DEFAULT_DAYS, MOST_DAYS)?;
         let named = call.parameter("name")?.map(|name| {
             let invalid = || Problem::invalid_field("name", "must be the name of an experiment");
             FlagName::parse(name).ok_or_else(invalid)
@@ -71,12 +71,4 @@ impl App {
             "variants": variants,
         }))
     }
-}
-
-fn since(call: &Call) -> Result<Timestamp, Problem> {
-    let days = call.parameter("days")?.map_or(Some(DEFAULT_DAYS), |text| text.parse().ok());
-    let days = days.filter(|days| (1..=MOST_DAYS).contains(days));
-    let days =
-        days.ok_or_else(|| Problem::invalid_field("days", format!("must be a whole number from 1 to {MOST_DAYS}")))?;
-    Ok(call.now - SignedDuration::from_hours(24 * days))
 }

@@ -25,6 +25,7 @@ struct App {
     shown: Shown,
     teller: Teller,
     grace: Duration,
+    database: Arc<Database>,
 }
 
 impl Task for App {
@@ -53,6 +54,7 @@ impl Task for App {
                 self.teller.tell(&self.outbox, &notice).await?;
                 told += 1;
             }
+            huntaze_judge::purge(&self.database).await?;
             anyhow::Ok((woken, shown, failed, told))
         };
         let swept = timeout_at(invocation.deadline, sweep).await.context("the sweep ran out of time")?;
@@ -73,7 +75,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let rules = Rules::from_env(&env);
     let grace = env.millis("MESSAGE_SWEEP_GRACE_MS", 10_000);
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, tls)).map(Arc::new);
-    let app =
-        env.finish(database.map(|database| App { outbox: Outbox::new(database, rules), hints, shown, teller, grace }))?;
+    let app = database.map(|database| {
+        let outbox = Outbox::new(Arc::clone(&database), rules);
+        App { outbox, hints, shown, teller, grace, database }
+    });
+    let app = env.finish(app)?;
     scheduled::serve(&app).await
 }

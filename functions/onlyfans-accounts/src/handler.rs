@@ -63,7 +63,7 @@ impl App {
         if !theirs.is_empty() && !principal.is_admin() {
             return Err(Problem {
                 errors: theirs,
-                ..Problem::forbidden("limits and the floor are set by administrators")
+                ..Problem::forbidden("limits, the floor and allowed words are set by administrators")
             });
         }
         let session = match change.session.take() {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
+use huntaze_compliance::Action;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::{AccountId, MessageId, UserId};
 use huntaze_domain::principal::Principal;
+use huntaze_judge::{Judged, Subject, Text};
 use huntaze_lambda::api::{Call, REPLAYED, Reply, Route};
 use huntaze_lambda::limit::Admission;
 use huntaze_lambda::page;
@@ -57,6 +59,14 @@ impl App {
         let key = call.idempotency_key()?;
         let request = SendRequest::parse(&call.body, call.now).map_err(Problem::invalid)?;
         let owner = principal.acting_for(request.user_id.as_ref())?;
+        let subject = Subject {
+            user: owner,
+            account: request.account_id.as_ref(),
+            recipient: Some(&request.recipient_id),
+            but_for: None,
+            level: Some(request.compliance_level),
+        };
+        let judged = self.judged(&request.content, &subject, call).await;
         let id = MessageId::generate();
         let new = NewMessage {
             id: &id,
@@ -68,6 +78,8 @@ impl App {
             body_hash: request.body_hash,
             recipient_id: &request.recipient_id,
             content: &request.content,
+            judged: &judged,
+            approved: false,
             message_type: request.message_type,
             priority: request.priority,
             compliance_level: request.compliance_level,
@@ -80,6 +92,7 @@ impl App {
         let (message, wake, duplicate) = match self.outbox.accept(&new).await.map_err(|e| Problem::internal(&e))? {
             Accepted::New(message, wake) => (message, wake, false),
             Accepted::Duplicate(message) => (message, None, true),
+            Accepted::Blocked => return Err(blocked(&judged)),
             not => return Err(self.not_accepted(&not, call.now)),
         };
         let (place, ()) = tokio::join!(self.place(&message), self.hints.put(&message.account_id, wake));
@@ -121,7 +134,7 @@ impl App {
                 let problem = Problem::new(ErrorCode::RateLimitExceeded, detail).retry_after(FULL_RETRY);
                 refused(problem, most.unsigned_abs(), FULL_RETRY, now)
             }
-            Accepted::NoAccount | Accepted::New(..) | Accepted::Duplicate(_) => {
+            Accepted::NoAccount | Accepted::New(..) | Accepted::Duplicate(_) | Accepted::Blocked => {
                 Problem::new(ErrorCode::NotFound, "there is no such account, or the user has none")
             }
         }
@@ -175,11 +188,51 @@ impl App {
         let Choice { message_id, content, reason } =
             Choice::parse(&call.body, step == "approve").map_err(Problem::invalid)?;
         let decision = match step {
-            "approve" => Decision::Approve(content),
+            "approve" => self.approval(principal, call, &message_id, content).await?,
             "reject" => Decision::Reject,
             _ => Decision::Resend,
         };
         self.carry_out(principal, call, &message_id, &decision, reason.as_deref()).await
+    }
+
+    /// What is said of a text for a fan.
+    async fn judged(&self, text: &str, subject: &Subject<'_>, call: &Call) -> Judged {
+        let profile = self.judge.profile(subject).await;
+        self.judge.judge(Text { text, unfiltered: false, by: call.deadline }, &profile).await
+    }
+
+    /// An approval. Its words are judged as the rules are now, whoever wrote them and whenever: what is blocked nobody approves.
+    async fn approval(
+        &self,
+        principal: &Principal,
+        call: &Call,
+        id: &MessageId,
+        edit: Option<String>,
+    ) -> Result<Decision, Problem> {
+        let found = self.outbox.find(id).await.map_err(|e| Problem::internal(&e))?;
+        let message = found.ok_or_else(unknown)?;
+        if principal.acting_for(Some(&message.user_id)).is_err() {
+            return Err(foreign());
+        }
+        if message.status != MessageStatus::AwaitingApproval {
+            return Ok(Decision::Approve { edit, judged: None });
+        }
+        let edit = edit.filter(|text| *text != message.content);
+        let subject = Subject {
+            user: &message.user_id,
+            account: Some(&message.account_id),
+            recipient: Some(&message.recipient_id),
+            but_for: Some(id),
+            level: Some(message.compliance_level),
+        };
+        let judged = self.judged(edit.as_ref().unwrap_or(&message.content), &subject, call).await;
+        if judged.verdict == Action::Block {
+            let by = By { owner: None, actor: &principal.user_id, reason: None, request_id: &call.request_id };
+            let about = by.approves(&message, edit.is_some());
+            self.judge.note(&judged, &about).await.map_err(|e| Problem::internal(&e))?;
+            return Err(blocked(&judged));
+        }
+        Ok(Decision::Approve { edit, judged: Some(Box::new(judged)) })
     }
 
     async fn carry_out(
@@ -200,7 +253,7 @@ impl App {
         let (message, wake): (Box<Message>, Wake) = match decided {
             Decided::Done(message, wake) => (message, wake),
             Decided::Unknown => return Err(unknown()),
-            Decided::Foreign => return Err(Problem::forbidden("this message belongs to another user")),
+            Decided::Foreign => return Err(foreign()),
             Decided::TooLate(message) => return Err(too_late(&message)),
         };
         self.hints.put(&message.account_id, wake).await;
@@ -233,6 +286,16 @@ fn read_state(text: &str) -> Result<State, Problem> {
 
 fn message_id(text: &str) -> Result<MessageId, Problem> {
     MessageId::parse(text).map_err(|e| Problem::invalid_field("messageId", e.to_string()))
+}
+
+fn blocked(judged: &Judged) -> Problem {
+    Problem::new(ErrorCode::ComplianceViolation, judged.refusal())
+        .with("complianceScore", judged.score)
+        .with("findings", judged.findings.clone())
+}
+
+fn foreign() -> Problem {
+    Problem::forbidden("this message belongs to another user")
 }
 
 fn unknown() -> Problem {

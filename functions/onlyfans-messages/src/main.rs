@@ -6,7 +6,8 @@ mod view;
 
 use std::sync::Arc;
 
-use huntaze_lambda::clients::Aws;
+use huntaze_judge::Judge;
+use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
@@ -21,6 +22,7 @@ struct App {
     sessions: Sessions,
     limit: ApiLimit,
     database: Arc<Database>,
+    judge: Judge,
     outbox: Outbox,
     limiter: Limiter,
     hints: Hints,
@@ -37,8 +39,11 @@ async fn main() -> Result<(), lambda_http::Error> {
     let redis = Redis::from_env(&env).map(Arc::new);
     let (limit, limiter) = (ApiLimit::from_env(&env, redis.clone()), Limiter::from_env(&env, redis));
     let rules = Rules::from_env(&env);
-    let built = config::sessions(&env).zip(limit).zip(limiter).zip(database);
-    let app = env.finish(built.map(|(((sessions, limit), limiter), database)| App {
+    let http = env.check("TLS", clients::http(&tls));
+    let judge = Judge::from_env(&env, database.clone(), http.as_ref());
+    let built = config::sessions(&env).zip(limit).zip(limiter).zip(database.zip(judge));
+    let app = env.finish(built.map(|(((sessions, limit), limiter), (database, judge))| App {
+        judge,
         outbox: Outbox::new(Arc::clone(&database), rules),
         sessions,
         limit,

@@ -73,6 +73,9 @@ fn refused(error: ReviewError) -> Problem {
         ReviewError::Unknown => Problem::new(ErrorCode::NotFound, detail),
         ReviewError::Taken | ReviewError::Unclaimed | ReviewError::Decided => Problem::new(ErrorCode::Conflict, detail),
         ReviewError::Faulty(faults) => Problem::invalid(faults),
+        ReviewError::Blocked(judged) => Problem::new(ErrorCode::ComplianceViolation, detail)
+            .with("complianceScore", judged.score)
+            .with("findings", judged.findings.clone()),
         ReviewError::Store(cause) => Problem::internal(&cause),
     }
 }

@@ -4,7 +4,7 @@ mod handler;
 
 use std::sync::Arc;
 
-use huntaze_lambda::clients::Aws;
+use huntaze_lambda::clients::{self, Aws};
 use huntaze_lambda::limit::ApiLimit;
 use huntaze_lambda::session::Sessions;
 use huntaze_lambda::{api, config, logs};
@@ -27,7 +27,8 @@ async fn main() -> Result<(), lambda_http::Error> {
     let (env, tls) = config::load().await?;
     let hints = Hints::from_env(&env, Aws::new(&env, &tls).queues());
     let database = env.required_as("DATABASE_URL", |url| Database::new(url, Arc::clone(&tls))).map(Arc::new);
-    let reviews = Reviews::from_env(&env, database.clone());
+    let http = env.check("TLS", clients::http(&tls));
+    let reviews = Reviews::from_env(&env, database.clone(), http.as_ref());
     let limit = ApiLimit::from_env(&env, Redis::from_env(&env).map(Arc::new));
     let built = config::sessions(&env).zip(limit).zip(database.zip(reviews));
     let built = built.map(|((sessions, limit), (database, reviews))| App { sessions, limit, database, reviews, hints });

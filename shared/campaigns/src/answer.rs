@@ -91,7 +91,7 @@ fn accepted(call: &Call, user: &str, workflow: &WorkflowId, status: WorkflowStat
 }
 
 fn failed(error: WorkflowError, workflow: &WorkflowId, replayed: Option<(HeaderName, HeaderValue)>) -> Problem {
-    let WorkflowError { code, mut detail, limit, retry_after } = error;
+    let WorkflowError { code, mut detail, limit, retry_after, findings } = error;
     if replayed.is_some() {
         // To come again with the same key would get this answer for ever.
         detail.push_str("; this is the answer of its Idempotency-Key, use a new one to try again");
@@ -100,6 +100,9 @@ fn failed(error: WorkflowError, workflow: &WorkflowId, replayed: Option<(HeaderN
     problem.headers.extend(replayed);
     let wait = retry_after.map_or(PROVIDER_RETRY, Duration::from_secs);
     problem.retry_after = (code == ErrorCode::ProviderUnavailable).then_some(wait);
+    if !findings.is_empty() {
+        problem = problem.with("findings", findings);
+    }
     if let Some(limit) = limit { problem.with("limit", limit) } else { problem }
 }
 

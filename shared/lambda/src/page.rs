@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use huntaze_domain::ids::MAX_ID_BYTES;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::api::Call;
 use crate::problem::Problem;
@@ -34,6 +34,18 @@ impl Call {
             read(text).ok_or_else(|| Problem::invalid_field("cursor", "must be the `nextCursor` of an earlier answer"))
         };
         self.parameter("cursor")?.map(read).transpose()
+    }
+
+    /// `days`: the moment since which is asked, so many days ago.
+    ///
+    /// # Errors
+    /// 400
+    pub fn since(&self, default: i64, most: i64) -> Result<Timestamp, Problem> {
+        let days = self.parameter("days")?.map_or(Some(default), |text| text.parse().ok());
+        let days = days.filter(|days| (1..=most).contains(days));
+        let days =
+            days.ok_or_else(|| Problem::invalid_field("days", format!("must be a whole number from 1 to {most}")))?;
+        Ok(self.now - SignedDuration::from_hours(24 * days))
     }
 }
 

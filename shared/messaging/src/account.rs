@@ -1,5 +1,6 @@
 //! Accounts: whose they are, whether they send, and by which limits.
 
+use huntaze_compliance::{Action, MAX_WORDS, WORD, is_word, judge};
 use huntaze_domain::env::Env;
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::{AccountId, UserId};
@@ -26,6 +27,9 @@ const SESSION_KEPT: &str = "UPDATE orchestrator.accounts a
     WHERE a.id = $1 RETURNING to_jsonb(a) AS account";
 /// The longest reason, in characters.
 const MAX_REASON: usize = 500;
+/// The longest disclosure, in characters: it is a part of the message.
+const MAX_DISCLOSURE: usize = 95;
+const DISCLOSURE: &str = "a text of 1 to 95 characters that breaks no rule itself";
 /// What a session has as long as the platform was not asked whose it is.
 const NOBODY_YET: &str = "unknown";
 
@@ -56,6 +60,14 @@ pub struct Account {
     pub held: bool,
     /// Limits in place of the configuration's.
     pub limits: Map<String, Value>,
+    /// Words that no text of it may have.
+    #[serde(default)]
+    pub custom_words: Vec<String>,
+    /// Words that it may use although a rule has them.
+    #[serde(default)]
+    pub allowed_words: Vec<String>,
+    /// What is added to a text that a machine wrote.
+    pub ai_disclosure: Option<String>,
     /// Nothing is sent before.
     pub resume_at: Option<Timestamp>,
     /// When its session was kept last.
@@ -77,6 +89,9 @@ impl Account {
             "held": self.held,
             "complianceFloor": self.compliance_floor,
             "limits": self.limits,
+            "customWords": self.custom_words,
+            "allowedWords": self.allowed_words,
+            "aiDisclosure": self.ai_disclosure,
             "hasSession": self.session_at.is_some(),
             "createdAt": self.created_at,
             "updatedAt": self.updated_at,
@@ -182,6 +197,12 @@ pub struct AccountChange {
     pub compliance_floor: Option<ComplianceLevel>,
     /// Its own limits, in place of all that it had. Administrators only.
     pub limits: Option<Map<String, Value>>,
+    /// Words that no text of it may have, in place of all that it had.
+    pub custom_words: Option<Vec<String>>,
+    /// Words that it may use although a rule has them, in place of all that it had. Administrators only.
+    pub allowed_words: Option<Vec<String>>,
+    /// What is added to a text that a machine wrote; `Some(None)`: nothing any more.
+    pub ai_disclosure: Option<Option<String>>,
     /// Its session with the platform.
     pub session: Option<NewSession>,
 }
@@ -201,6 +222,10 @@ impl AccountChange {
         let reason = fields.optional("reason", "a text of 1 to 500 characters", |v| v.as_str().and_then(reason));
         let floor = fields.optional("complianceFloor", ComplianceLevel::EXPECTED, ComplianceLevel::read);
         let limits = fields.optional("limits", "an object of limits by their names", |v| v.as_object().cloned());
+        let custom_words = fields.optional("customWords", WORD, words);
+        let allowed_words = fields.optional("allowedWords", WORD, words);
+        let disclosure = fields.optional("aiDisclosure", DISCLOSURE, |v| v.as_str().and_then(disclosure));
+        let disclosure = map.get("aiDisclosure").map(|_| disclosure);
         let session = fields.optional("session", "an object", |v| v.as_object().cloned());
         if let Some(found) = limits.as_ref().and_then(|limits| Overrides::parse(limits, "/limits").err()) {
             faults.extend(found);
@@ -215,6 +240,9 @@ impl AccountChange {
                 compliance_floor: floor,
                 // What is `null` is none.
                 limits: limits.map(|limits| limits.into_iter().filter(|(_, limit)| !limit.is_null()).collect()),
+                custom_words,
+                allowed_words,
+                ai_disclosure: disclosure,
                 session,
             }),
             _ => Err(faults),
@@ -224,7 +252,11 @@ impl AccountChange {
     /// What only administrators may set of it: a fault each.
     #[must_use]
     pub fn administrators(&self) -> Vec<FieldFault> {
-        let named = [("/complianceFloor", self.compliance_floor.is_some()), ("/limits", self.limits.is_some())];
+        let named = [
+            ("/complianceFloor", self.compliance_floor.is_some()),
+            ("/limits", self.limits.is_some()),
+            ("/allowedWords", self.allowed_words.is_some()),
+        ];
         let fault =
             |pointer: &str| FieldFault { pointer: pointer.to_owned(), detail: "is set by administrators".to_owned() };
         named.into_iter().filter(|(_, named)| *named).map(|(pointer, _)| fault(pointer)).collect()
@@ -237,13 +269,27 @@ impl AccountChange {
             ("paused_reason", json!(self.reason)),
             ("compliance_floor", json!(self.compliance_floor)),
             ("limits", json!(self.limits)),
+            ("custom_words", json!(self.custom_words)),
+            ("allowed_words", json!(self.allowed_words)),
         ];
-        columns
-            .into_iter()
-            .filter(|(_, value)| !value.is_null())
+        let set = columns.into_iter().filter(|(_, value)| !value.is_null());
+        // What is `null` is taken away.
+        set.chain(self.ai_disclosure.as_ref().map(|text| ("ai_disclosure", json!(text))))
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
     }
+}
+
+fn words(value: &Value) -> Option<Vec<String>> {
+    let words = value.as_array().filter(|words| words.len() <= MAX_WORDS)?;
+    words.iter().map(|word| word.as_str().filter(|word| is_word(word)).map(str::to_owned)).collect()
+}
+
+/// It is added to what was judged without it, so it is judged itself, and strictly.
+fn disclosure(text: &str) -> Option<String> {
+    let fits = !text.trim().is_empty() && text.chars().count() <= MAX_DISCLOSURE;
+    let is_fine = || judge(text, ComplianceLevel::Strict).verdict == Action::Allow;
+    (fits && is_fine()).then(|| text.trim().to_owned())
 }
 
 /// A person's reason: not empty, and bounded.

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use huntaze_compliance::Action;
 use huntaze_domain::env::Env;
 use huntaze_domain::ids::{AccountId, IdempotencyKey, MessageId, RecipientId, UserId, WorkflowId};
 use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority};
+use huntaze_judge::{About, Judged, Origin};
 use huntaze_postgres::{Database, DatabaseError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,7 +31,7 @@ const CLAIM_LOOK: &str = "SELECT to_jsonb(wanted) AS message, began_at, known FR
 const SETTLE_LOOK: &str =
     "SELECT status, undecided, wake_ms FROM orchestrator.settle_look($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const DECIDE: &str = "SELECT outcome, to_jsonb(decided) AS message, wake_ms
-    FROM orchestrator.decide_message($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    FROM orchestrator.decide_message($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 const OVERDUE: &str = "SELECT wake_overdue AS account FROM orchestrator.wake_overdue($1)";
 const PROJECTION: &str = "SELECT orchestrator.message_projection($1) AS truth";
 const PROJECTED: &str = "UPDATE orchestrator.messages SET projected = $2 WHERE id = $1 AND projected < $2";
@@ -106,6 +108,9 @@ pub struct Message {
     pub priority: Priority,
     /// How strictly it is judged: the stricter of what was asked for and the account's floor.
     pub compliance_level: ComplianceLevel,
+    /// What was said of the text ([`Judged::to_json`]); nothing of one that was taken on before texts were judged.
+    #[serde(default)]
+    pub judged: Option<Value>,
     /// The client's own.
     pub metadata: Option<Map<String, Value>>,
     /// Of the workflow whose text it is.
@@ -248,6 +253,10 @@ pub struct NewMessage<'a> {
     pub recipient_id: &'a RecipientId,
     /// The text.
     pub content: &'a str,
+    /// What was said of it: what is blocked is not taken on, and what a person has to look at waits for that.
+    pub judged: &'a Judged,
+    /// A person has looked at it.
+    pub approved: bool,
     /// The kind of message.
     pub message_type: MessageType,
     /// How urgent it is.
@@ -268,13 +277,27 @@ impl NewMessage<'_> {
     /// The row as the database takes it on. `retries`: how many attempts may follow the first.
     #[must_use]
     pub fn row(&self, retries: i16) -> Value {
+        let Self { judged, approved, .. } = *self;
+        let verdict = if approved && judged.verdict == Action::Review { Action::Allow } else { judged.verdict };
+        // What a machine wrote is in the log since it ended.
+        let about = About {
+            origin: Origin::Direct,
+            user: self.user_id,
+            actor: self.requested_by,
+            workflow: None,
+            step: None,
+            message: Some(self.id),
+            request_id: self.request_id,
+        };
+        let judgement = self.workflow_id.is_none().then(|| judged.row(&about));
         json!({
             "id": self.id, "account_id": self.account_id, "user_id": self.user_id, "requested_by": self.requested_by,
             "workflow_id": self.workflow_id, "idempotency_key": self.idempotency_key, "request_hash": bytea(&self.body_hash),
             "content_hash": bytea(&content_hash(self.recipient_id, self.content)), "recipient_id": self.recipient_id,
             "content": self.content, "message_type": self.message_type, "priority": self.priority,
             "compliance_level": self.compliance_level, "not_before": self.not_before, "metadata": self.metadata,
-            "retries_left": retries, "request_id": self.request_id, "trace_id": self.trace_id,
+            "retries_left": retries, "request_id": self.request_id, "trace_id": self.trace_id, "verdict": verdict,
+            "judged_level": (!approved).then_some(judged.level), "judged": judged.to_json(), "judgement": judgement,
         })
     }
 }
@@ -305,6 +328,8 @@ pub enum Accepted {
     Foreign,
     /// So many wait already.
     Full,
+    /// Its text may not be sent.
+    Blocked,
 }
 
 /// What a worker got.
@@ -358,10 +383,15 @@ pub struct Look {
 }
 
 /// What a person decides about a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// It may be sent, in these words where there are some.
-    Approve(Option<String>),
+    /// It may be sent.
+    Approve {
+        /// In these words.
+        edit: Option<String>,
+        /// What is said of the words now; nothing where it waits for nobody any more.
+        judged: Option<Box<Judged>>,
+    },
     /// It is not sent.
     Reject,
     /// It is taken back.
@@ -375,7 +405,7 @@ pub enum Decision {
 impl Decision {
     fn as_str(&self) -> &'static str {
         match self {
-            Self::Approve(_) => "approve",
+            Self::Approve { .. } => "approve",
             Self::Reject => "reject",
             Self::Cancel => "cancel",
             Self::Resend => "resend",
@@ -449,6 +479,7 @@ impl Outbox {
             "which_account" => Accepted::WhichAccount,
             "foreign" => Accepted::Foreign,
             "full" => Accepted::Full,
+            "blocked" => Accepted::Blocked,
             _ => return Err(OutboxError::Row),
         })
     }
@@ -597,18 +628,22 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError`]
     pub async fn decide(&self, id: &MessageId, decision: &Decision, by: &By<'_>) -> Result<Decided, OutboxError> {
-        let edit = match decision {
-            Decision::Approve(edit) => edit.as_deref(),
-            _ => None,
+        let (edit, judged) = match decision {
+            Decision::Approve { edit, judged } => (edit.as_deref(), judged.as_deref()),
+            _ => (None, None),
         };
-        let hash = match edit {
+        let (hash, judgement) = match (edit, judged) {
+            (None, None) => (None, None),
             // Alike are messages to the same fan, whom only the row names.
-            Some(text) => match self.find(id).await? {
-                Some(message) => Some(content_hash(&message.recipient_id, text).to_vec()),
+            _ => match self.find(id).await? {
+                Some(message) => (
+                    edit.map(|text| content_hash(&message.recipient_id, text).to_vec()),
+                    judged.map(|judged| judged.row(&by.approves(&message, edit.is_some()))),
+                ),
                 None => return Ok(Decided::Unknown),
             },
-            None => None,
         };
+        let judged = judged.map(Judged::to_json);
         let (owner, step) = (by.owner.map(UserId::as_str), millis(self.rules.priority_step));
         let params = [
             (&id.as_str() as _, Type::TEXT),
@@ -621,6 +656,8 @@ impl Outbox {
             (&self.rules.retries as _, Type::INT2),
             (&step as _, Type::INT8),
             (&by.request_id as _, Type::TEXT),
+            (&judged as _, Type::JSONB),
+            (&judgement as _, Type::JSONB),
         ];
         let rows = self.database.query(DECIDE, &params).await?;
         let row = rows.first().ok_or(OutboxError::Row)?;
@@ -754,6 +791,22 @@ pub struct By<'a> {
     pub reason: Option<&'a str>,
     /// The request's id.
     pub request_id: &'a str,
+}
+
+impl<'a> By<'a> {
+    /// That this one approves a message, in other words perhaps.
+    #[must_use]
+    pub fn approves(&self, message: &'a Message, is_edited: bool) -> About<'a> {
+        About {
+            origin: if is_edited { Origin::Edited } else { Origin::Approved },
+            user: &message.user_id,
+            actor: self.actor,
+            workflow: message.workflow_id.as_ref(),
+            step: None,
+            message: Some(&message.id),
+            request_id: self.request_id,
+        }
+    }
 }
 
 /// How long a message that is given back waits.

@@ -140,6 +140,7 @@ pub fn shown(message: &Message) -> Value {
         ("platformMessageId", message.platform_id.as_ref().map(|id| json!(id))),
         ("workflowId", message.workflow_id.as_ref().map(|id| json!(id))),
         ("metadata", message.metadata.as_ref().map(|metadata| json!(metadata))),
+        ("compliance", message.judged.clone()),
     ];
     for (name, value) in known {
         if let Some(value) = value {

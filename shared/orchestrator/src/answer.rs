@@ -41,6 +41,8 @@ pub enum Failure {
     Filtered,
     /// The model declined.
     Declined,
+    /// The text breaks the rules: nobody gets to see it.
+    Blocked,
     /// An answer that cannot be read.
     InvalidAnswer,
     /// A whole answer without a text: the model wrote nothing.
@@ -61,7 +63,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Connect,
         Self::Connection,
         Self::Timeout,
@@ -72,6 +74,7 @@ impl Failure {
         Self::Rejected,
         Self::Filtered,
         Self::Declined,
+        Self::Blocked,
         Self::InvalidAnswer,
         Self::NoText,
         Self::NotConfigured,
@@ -96,6 +99,7 @@ impl Failure {
             Self::Rejected => "rejected",
             Self::Filtered => "content_filter",
             Self::Declined => "refusal",
+            Self::Blocked => "blocked",
             Self::InvalidAnswer => "invalid_answer",
             Self::NoText => "no_text",
             Self::NotConfigured => "not_configured",

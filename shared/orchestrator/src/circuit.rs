@@ -83,6 +83,8 @@ pub(crate) fn report(end: &CallEnd) -> Report {
     match end.result {
         Ok(_) => Report::Success,
         Err(failure) => match failure {
+            // It gave a text; what we think of that is no matter of the service.
+            Failure::Blocked => Report::Success,
             Failure::RateLimited => Report::RateLimited { retry_after: end.retry_after },
             // It is there, and has an opinion. Nor does one user's request speak for all others.
             Failure::Rejected | Failure::Filtered | Failure::Declined | Failure::NoText => Report::Neither,

@@ -8,6 +8,7 @@ use huntaze_costs::config::catalogue;
 use huntaze_domain::env::Env;
 use huntaze_domain::intent::WorkflowType;
 use huntaze_domain::provider::Provider;
+use huntaze_judge::Judge;
 use huntaze_messaging::limiter::Limiter;
 use huntaze_messaging::outbox::Rules;
 use huntaze_postgres::Database;
@@ -133,7 +134,8 @@ impl Orchestrator {
         let (pause, reviewed) = (env.millis("WORKFLOW_RETRY_MS", WORKFLOW_RETRY_MS), reviewed(env));
         let (sending, breaker) = (Rules::from_env(env), Breaker::from_env(env, redis.clone()));
         let (cache, limiter) = (Cache::from_env(env, redis.clone()), Limiter::from_env(env, redis));
-        let (database, catalogue) = database.zip(catalogue)?;
+        let judge = Judge::from_env(env, database.clone(), Some(&providers.http));
+        let ((database, catalogue), judge) = database.zip(catalogue).zip(judge)?;
         Some(Self {
             database,
             catalogue,
@@ -149,6 +151,7 @@ impl Orchestrator {
             breaker,
             cache,
             limiter,
+            judge,
         })
     }
 }

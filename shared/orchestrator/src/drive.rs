@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -22,9 +23,10 @@ use huntaze_domain::ids::{AccountId, AttemptId, WorkflowId, random};
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
 use huntaze_domain::trace::SpanId;
+use huntaze_judge::{About, Judged, Profile};
 use jiff::{Timestamp, Unit};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::{CallEnd, Failure};
@@ -32,6 +34,7 @@ use crate::cache::{Cached, Key, Maker};
 use crate::circuit::{self, Change};
 use crate::claimed::Claimed;
 use crate::gate::{Asked, Gate, Passed};
+use crate::judging::Judging;
 use crate::machine::{Action, Decision, End, FIRST_LEG, Launch, Leg, Limits, Machine, Past, Stop};
 use crate::matrix::Last;
 use crate::prompt::{self, Chat};
@@ -125,6 +128,8 @@ struct Landed {
     permit: Option<Permit>,
     /// Where its text is kept.
     key: Option<Key>,
+    /// What was said of its text.
+    judged: Option<Judged>,
 }
 
 /// The end of a call as it is to be kept: decided, not written yet.
@@ -135,6 +140,8 @@ struct Record {
     http_status: Option<u16>,
     duration: Duration,
     following: Vec<Flight>,
+    /// What was said of its text, as the log keeps it.
+    judgement: Option<Value>,
     /// What its circuit is told.
     told: Option<(Permit, Report)>,
     /// What is kept of it where; without a text, that there is none.
@@ -178,6 +185,10 @@ pub(crate) struct Run<'a> {
     pub(crate) changes: Vec<Change>,
     /// Who is being called.
     under_way: Vec<Provider>,
+    /// For whom its texts are judged.
+    profile: Arc<OnceCell<Profile>>,
+    /// What was said of the text that is blocked.
+    blocked: Option<Judged>,
     /// The budget that refused a call; of several, what needed the least.
     pub(crate) refusal: Option<Refusal>,
     /// The account that the text is sent by, where it is to be sent.
@@ -258,6 +269,8 @@ impl<'a> Run<'a> {
             entries: Vec::new(),
             changes: Vec::new(),
             under_way: Vec::new(),
+            profile: Arc::default(),
+            blocked: None,
             refusal: None,
             sender: None,
             outgoing: None,
@@ -486,7 +499,8 @@ impl<'a> Run<'a> {
         if flight.launch.kept {
             return self.look(flight, gate.key);
         }
-        let (chat, offer) = (self.chat(&flight), self.offer(&flight));
+        let (chat, offer, judging) = (self.chat(&flight), self.offer(&flight), self.judging(&flight));
+        let deadline = self.request.deadline;
         let (providers, now) = (&self.orchestrator.providers, self.now());
         let traceparent = self.request.trace.traceparent(SpanId::new(random()));
         // Whoever waits for another's text has time left to make it.
@@ -497,8 +511,9 @@ impl<'a> Run<'a> {
             let permit = match gate.pass(flight.asked.take(), patience).await {
                 Passed::Called(permit) => permit,
                 Passed::Served(cached) => {
-                    let end = CallEnd::served(cached);
-                    return Event::Landed(Box::new(Landed { end, ..uncalled(flight, Failure::NotSent, None) }));
+                    let mut end = CallEnd::served(cached);
+                    let judged = judging.judge(&mut end, deadline).await;
+                    return Event::Landed(Box::new(Landed { end, judged, ..uncalled(flight, Failure::NotSent, None) }));
                 }
                 Passed::Denied(denied) => {
                     let mut landed = uncalled(flight, circuit::failure(denied), None);
@@ -512,15 +527,20 @@ impl<'a> Run<'a> {
                 return Event::Landed(Box::new(landed));
             }
             let id = CallId { attempt: &flight.attempt.id, traceparent: &traceparent };
-            let end = providers.complete(&offer.candidate, &chat, offer.bound.output_tokens, cap, id, now).await;
-            let (duration, key) = (started.elapsed(), Some(gate.key));
-            Event::Landed(Box::new(Landed { flight, end, budget_of: None, duration, permit, key }))
+            let calling = providers.complete(&offer.candidate, &chat, offer.bound.output_tokens, cap, id, now);
+            let calling = async { (calling.await, started.elapsed()) };
+            // For whom the text is judged is read while it is written.
+            let ((mut end, duration), _) = tokio::join!(calling, judging.profile());
+            let judged = judging.judge(&mut end, deadline).await;
+            let key = Some(gate.key);
+            Event::Landed(Box::new(Landed { flight, end, budget_of: None, duration, permit, key, judged }))
         })
     }
 
     /// The last of the chain: the text of the same request that was made before.
     fn look(&self, flight: Flight, key: Key) -> Pending<'a> {
         let cache = self.orchestrator.cache_of(self.request);
+        let (judging, deadline) = (self.judging(&flight), self.request.deadline);
         Box::pin(async move {
             let cached = match cache {
                 Some(cache) => cache.look(&key).await,
@@ -528,6 +548,7 @@ impl<'a> Run<'a> {
             };
             let mut landed = uncalled(flight, Failure::NotKept, None);
             landed.end = cached.map_or(landed.end, CallEnd::served);
+            landed.judged = judging.judge(&mut landed.end, deadline).await;
             Event::Landed(Box::new(landed))
         })
     }
@@ -546,6 +567,17 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn judging(&self, flight: &Flight) -> Judging<'a> {
+        Judging {
+            judge: &self.orchestrator.judge,
+            owner: &self.request.owner,
+            intent: &self.request.parsed.intent,
+            step: &self.route.steps[flight.launch.step].step,
+            sender: self.sender.clone(),
+            profile: Arc::clone(&self.profile),
+        }
+    }
+
     fn offer(&self, flight: &Flight) -> &'a Offer {
         &self.route.steps[flight.launch.step].offers[flight.launch.offer]
     }
@@ -560,7 +592,8 @@ impl<'a> Run<'a> {
 
     /// Books a call's end and has the machine decide what follows.
     fn book(&mut self, landed: Landed) -> Record {
-        let Landed { flight: Flight { launch, attempt, .. }, end, budget_of, duration, permit, key } = landed;
+        let judgement = self.judgement(&landed);
+        let Landed { flight: Flight { launch, attempt, .. }, end, budget_of, duration, permit, key, judged } = landed;
         let told = permit.map(|permit| (permit, circuit::report(&end)));
         let failure = end.result.as_ref().err().copied();
         let settlement = attempt.settle(end.outcome(), end.billing);
@@ -575,9 +608,11 @@ impl<'a> Run<'a> {
         let mut booked = Booked::of(&attempt, settlement);
         made.iter().for_each(|maker| booked.by(maker));
         self.booked.push(booked);
-        let saved = made.as_ref().map(Maker::cost);
-        if let Ok(content) = end.result {
-            self.texts[launch.step] = Some(Text { content, truncated: end.truncated, made });
+        // What is blocked nobody got.
+        let saved = made.as_ref().filter(|_| end.result.is_ok()).map(Maker::cost);
+        match end.result {
+            Ok(content) => self.texts[launch.step] = Some(Text { content, truncated: end.truncated, made, judged }),
+            Err(_) => self.blocked = self.blocked.take().or(judged),
         }
         let report = End { failure, retry_after: end.retry_after, cost: settlement.cost, budget_of };
         let following = self.machine.ended(&launch, &report, self.elapsed(), random());
@@ -586,7 +621,22 @@ impl<'a> Run<'a> {
         self.halted.send_replace(self.state.error.is_some());
         let following = following.into_iter().map(|launch| self.prepare(launch)).collect();
         let (http_status, changed) = (end.http_status, None);
-        Record { attempt, settlement, failure, http_status, duration, following, told, keep, saved, changed }
+        Record { attempt, settlement, failure, http_status, duration, following, judgement, told, keep, saved, changed }
+    }
+
+    /// What was said of a call's text, as the log keeps it.
+    fn judgement(&self, landed: &Landed) -> Option<Value> {
+        let judging = self.judging(&landed.flight);
+        let about = About {
+            origin: judging.origin(false),
+            user: &self.request.owner,
+            actor: &self.request.requested_by,
+            workflow: Some(&self.id),
+            step: Some(&judging.step.name),
+            message: None,
+            request_id: &self.request.request_id,
+        };
+        landed.judged.as_ref().map(|judged| judged.row(&about))
     }
 
     fn write(&self, record: Record) -> Pending<'a> {
@@ -594,12 +644,24 @@ impl<'a> Run<'a> {
         let cache = orchestrator.cache_of(self.request);
         Box::pin(async move {
             let mut record = record;
-            let Record { attempt, settlement, failure, http_status, duration, following, told, keep, saved, .. } =
-                &record;
+            let Record {
+                attempt,
+                settlement,
+                failure,
+                http_status,
+                duration,
+                following,
+                judgement,
+                told,
+                keep,
+                saved,
+                ..
+            } = &record;
             let attempts: Vec<_> = following.iter().map(|flight| &flight.attempt).collect();
             let (settlement, http_status, duration) = (*settlement, *http_status, *duration);
             let failure = failure.map(Failure::as_str);
-            let end = AttemptEnd { attempt, settlement, failure, http_status, duration, saved: *saved };
+            let judgement = judgement.as_ref();
+            let end = AttemptEnd { attempt, settlement, failure, http_status, duration, saved: *saved, judgement };
             let (database, lease) = (&orchestrator.database, orchestrator.lease);
             let writing = store::advance(database, &end, &state, &attempts, lease, outgoing.as_ref());
             let telling = async {
@@ -667,7 +729,8 @@ impl<'a> Run<'a> {
 
     fn note_stop(&mut self) {
         if self.state.error.is_none() {
-            self.state.error = self.machine.stop().map(|stop| explained(stop, self.refusal.as_ref()));
+            self.state.error =
+                self.machine.stop().map(|stop| explained(stop, self.refusal.as_ref(), self.blocked.as_ref()));
         }
     }
 
@@ -730,6 +793,7 @@ impl<'a> Run<'a> {
                 body_hash: request.parsed.body_hash,
                 request_id: &request.request_id,
                 trace_id: request.trace.id(),
+                approved: false,
             };
             let (said, outgoing) = written.message(&asked, account, &self.orchestrator.sending);
             result["data"]["onlyFans"] = said;
@@ -775,7 +839,7 @@ fn leg(routed: &RoutedStep, at: &Standing) -> Option<Leg> {
 /// The end of a call that is not made. `budget_of`: whose own budget refused it, where it is one provider's.
 fn uncalled(flight: Flight, failure: Failure, budget_of: Option<Provider>) -> Landed {
     let end = CallEnd::failed(failure, Billing::Nothing);
-    Landed { flight, end, budget_of, duration: Duration::ZERO, permit: None, key: None }
+    Landed { flight, end, budget_of, duration: Duration::ZERO, permit: None, key: None, judged: None }
 }
 
 /// The end of a call for which there is no time any more.
@@ -787,9 +851,13 @@ async fn not_sent(mut flight: Flight, gate: &Gate<'_>) -> Landed {
 }
 
 /// What a stop says to the caller. `refusal`: the budget that refused a call, where one did.
-fn explained(stop: &Stop, refusal: Option<&Refusal>) -> WorkflowError {
+/// `blocked`: what was said of the text that is, where one is.
+fn explained(stop: &Stop, refusal: Option<&Refusal>, blocked: Option<&Judged>) -> WorkflowError {
     let says = |detail: String| WorkflowError::new(stop.trigger().alternatives().code, detail);
     match stop {
+        Stop::Refused(Failure::Blocked) if let Some(judged) = blocked => {
+            WorkflowError { findings: judged.reasons(), ..says(judged.refusal()) }
+        }
         Stop::Refused(Failure::Declined) => says("the provider's model declined the request".to_owned()),
         Stop::Refused(_) => says("the provider's content filter refused the request".to_owned()),
         Stop::Rejected(provider) => {

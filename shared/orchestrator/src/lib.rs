@@ -27,6 +27,7 @@
 
 pub mod aftermath;
 pub mod answer;
+mod brief;
 pub mod cache;
 pub mod circuit;
 pub mod claimed;
@@ -36,6 +37,7 @@ mod drive;
 pub mod experiment;
 mod gate;
 pub mod hint;
+mod judging;
 pub mod machine;
 pub mod matrix;
 pub mod prompt;

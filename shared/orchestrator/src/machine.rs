@@ -387,7 +387,7 @@ impl<'a> Machine<'a> {
             Err(Stop::Exhausted { .. }) if failure.falls_back() => Stop::Exhausted { last: failure, retry_after },
             Err(stop) if failure.falls_back() => stop,
             _ => match failure {
-                Failure::Filtered | Failure::Declined => Stop::Refused(failure),
+                Failure::Filtered | Failure::Declined | Failure::Blocked => Stop::Refused(failure),
                 Failure::Rejected => Stop::Rejected(self.offer(step, offer).candidate.provider),
                 _ => Stop::NoTime,
             },

@@ -101,6 +101,8 @@ impl Trigger {
             Self::Failed(F::Filtered | F::Declined) => {
                 row(Again::Never, Nobody, &[Review], ErrorCode::ComplianceViolation)
             }
+            // The rules have the last word, and the text is paid for.
+            Self::Failed(F::Blocked) => row(Again::Never, Nobody, &[], ErrorCode::ComplianceViolation),
             Self::Failed(F::Rejected) => row(Again::Never, Nobody, &[], ErrorCode::InvalidRequest),
             Self::Failed(F::NotSent) | Self::Deadline => row(Again::Never, Nobody, stays, unavailable),
             // What was in the way before that goes on to be.
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_nobody_elses_to_overrule() {
-        for failure in [Failure::Filtered, Failure::Declined, Failure::Rejected] {
+        for failure in [Failure::Filtered, Failure::Declined, Failure::Blocked, Failure::Rejected] {
             let Alternatives { again, other, last, .. } = Trigger::Failed(failure).alternatives();
             assert_eq!((again, other), (Again::Never, Other::Nobody), "{failure:?}");
             assert!(!last.contains(&Last::Kept) && !last.contains(&Last::Later), "{failure:?}");

@@ -1,13 +1,16 @@
 //! What a workflow that has all its texts answers, and what of it a fan can be sent. Pure.
 
+use huntaze_compliance::{Action, Quality, quality};
 use huntaze_domain::ids::{AccountId, MessageId, UserId, WorkflowId};
-use huntaze_domain::intent::{ComplianceLevel, MessageType, WorkflowIntent};
+use huntaze_domain::intent::{ComplianceLevel, MessageType, WorkflowIntent, WorkflowType};
 use huntaze_domain::money::Usd;
+use huntaze_judge::Judged;
 use huntaze_messaging::message;
 use huntaze_messaging::outbox::{NewMessage, Rules};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::brief;
 use crate::cache::Maker;
 use crate::drive::Booked;
 use crate::route::Step;
@@ -33,6 +36,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) body_hash: [u8; 32],
     pub(crate) request_id: &'a str,
     pub(crate) trace_id: &'a str,
+    /// A person has looked at the texts.
+    pub(crate) approved: bool,
 }
 
 impl Written<'_> {
@@ -65,6 +70,17 @@ impl Written<'_> {
                 "cost": {"tokens": summary.tokens, "cost": spent.to_json_number(), "duration": duration},
             },
         });
+        if let Some(score) =
+            self.texts.iter().filter_map(|(_, text)| Some(text.judged.as_ref()?.score)).reduce(f64::min)
+        {
+            result["data"]["complianceScore"] = score.into();
+        }
+        // A campaign is as good as the weakest of its texts.
+        if let Some(score) =
+            self.texts.iter().filter_map(|(step, text)| Some(self.quality(step, text)?.score)).reduce(f64::min)
+        {
+            result["data"]["qualityScore"] = score.into();
+        }
         if let Some(cache) = self.cache() {
             result["data"]["cached"] = true.into();
             result["data"]["cache"] = cache;
@@ -72,12 +88,25 @@ impl Written<'_> {
         result
     }
 
-    fn content(&self, step: &Step, Text { content, truncated, made }: &Text) -> Value {
+    fn content(&self, step: &Step, text: &Text) -> Value {
+        let Text { content, truncated, made, judged } = text;
         let mut item = json!({"step": step.name, "content": content, "truncated": truncated});
         if let Some(made) = made {
             item["cache"] = made.to_json(self.now);
         }
+        if let Some(judged) = judged {
+            item["compliance"] = judged.to_json();
+        }
+        if let Some(quality) = self.quality(step, text) {
+            item["quality"] = json!(quality);
+        }
         item
+    }
+
+    /// How well a text does what the brief asks for; nothing is said of a validation, which is about another text.
+    fn quality(&self, step: &Step, text: &Text) -> Option<Quality> {
+        let validates = step.prompt == WorkflowType::ContentValidation;
+        (!validates).then(|| brief::of(self.intent, step, text.truncated, |brief| quality(&text.content, brief)))
     }
 
     /// How old the oldest of the texts is that were made before, and what they saved together.
@@ -92,7 +121,7 @@ impl Written<'_> {
     pub(crate) fn message(&self, asked: &Asked<'_>, account: &AccountId, sending: &Rules) -> (Value, Option<Outgoing>) {
         let failed = |reason| (json!({"status": "failed", "accountId": account, "error": reason}), None);
         let Some(recipient_id) = &self.intent.recipient_id else { return failed("there is no recipient") };
-        let text = match self.for_fan() {
+        let (text, judged) = match self.for_fan() {
             Ok(text) => text,
             Err(reason) => return failed(reason),
         };
@@ -108,6 +137,8 @@ impl Written<'_> {
             body_hash: asked.body_hash,
             recipient_id,
             content: &text,
+            judged: &judged,
+            approved: asked.approved,
             message_type: context.map_or(MessageType::Custom, |context| context.message_type),
             priority: self.intent.priority,
             compliance_level: context.map_or(ComplianceLevel::Relaxed, |context| context.compliance_level),
@@ -121,13 +152,23 @@ impl Written<'_> {
         (json!({"messageId": id, "accountId": account}), Some(outgoing))
     }
 
-    /// The text for the fan.
-    pub(crate) fn for_fan(&self) -> Result<String, &'static str> {
+    /// The text for the fan with what its account adds to it, and what was said of it.
+    pub(crate) fn for_fan(&self) -> Result<(String, Judged), &'static str> {
         let mut texts = self.texts.iter().filter(|(step, _)| step.is_for_fans());
-        let (_, Text { content, truncated, .. }) = texts.next().ok_or("there is no text for a fan")?;
+        let (_, Text { content, truncated, judged, .. }) = texts.next().ok_or("there is no text for a fan")?;
         if *truncated {
             return Err("the text was cut short");
         }
-        message::content(content.trim()).ok_or("the text is empty, or longer than 1000 characters")
+        let judged = judged.clone().unwrap_or_else(|| huntaze_judge::unread(content));
+        if judged.verdict == Action::Block {
+            return Err("the text breaks the rules");
+        }
+        let content = content.trim();
+        let content = match &judged.disclosure {
+            Some(disclosure) if !content.contains(disclosure.as_str()) => format!("{content}\n\n{disclosure}"),
+            _ => content.to_owned(),
+        };
+        let content = message::content(&content);
+        Ok((content.ok_or("the text is empty, or longer than 1000 characters with its disclosure")?, judged))
     }
 }

@@ -5,27 +5,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use huntaze_domain::env::Env;
 use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::{AccountId, UserId, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
 use huntaze_domain::json::{Fields, parse_object};
+use huntaze_judge::{About, Judge, Judged, Origin};
 use huntaze_messaging::outbox::{Rules, Wake};
 use huntaze_postgres::{Database, DatabaseError};
 use jiff::Timestamp;
+use reqwest::Client;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::claimed::{Claimed, Kept};
+use crate::judging::Judging;
 use crate::result::{Asked, Written};
-use crate::route::{Step, steps};
+use crate::route::steps;
 use crate::store::{self, StoreError};
 use crate::workflow::{Checkpoint, Text};
 
 /// No text that a person writes is longer, in characters: several times what a model may write.
 const MAX_TEXT: usize = 20_000;
 const MAX_REASON: usize = 500;
+/// A second opinion about what a person wrote is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Whoever claimed a review has so long to decide it.
 const CLAIM_MS: u64 = 900_000;
 
@@ -136,6 +143,9 @@ pub enum ReviewError {
     /// The texts do not do.
     #[error("the texts do not do")]
     Faulty(Vec<FieldFault>),
+    /// A text breaks the rules: nobody approves that.
+    #[error("{}", .0.refusal())]
+    Blocked(Box<Judged>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -164,6 +174,7 @@ pub type Listed = (Value, Timestamp, String);
 /// Every review.
 pub struct Reviews {
     database: Arc<Database>,
+    judge: Judge,
     sending: Rules,
     claim: Duration,
 }
@@ -171,9 +182,11 @@ pub struct Reviews {
 impl Reviews {
     /// Reads `REVIEW_CLAIM_MS`, and how messages are taken on.
     #[must_use]
-    pub fn from_env(env: &Env, database: Option<Arc<Database>>) -> Option<Self> {
+    pub fn from_env(env: &Env, database: Option<Arc<Database>>, http: Option<&Client>) -> Option<Self> {
         let (sending, claim) = (Rules::from_env(env), env.millis("REVIEW_CLAIM_MS", CLAIM_MS));
-        Some(Self { database: database?, sending, claim })
+        let judge = Judge::from_env(env, database.clone(), http);
+        let (database, judge) = database.zip(judge)?;
+        Some(Self { database, judge, sending, claim })
     }
 
     /// The oldest first, at most `most`. That of one workflow with what was asked for, the texts there are, and the steps that have none.
@@ -250,16 +263,71 @@ impl Reviews {
         let id = &order.workflow_id;
         let rows = self.database.query(ONE, &[(&id.as_str() as _, Type::TEXT)]).await?;
         let row = rows.first().ok_or(ReviewError::Unknown)?;
-        let claimed = Kept::read(id, row)?.claimed(id, row)?;
+        let mut claimed = Kept::read(id, row)?.claimed(id, row)?;
         let decision = if contents.is_empty() { "approved" } else { "edited" };
         // Once it is decided its texts are nobody's business any more.
         let ending = match row.get::<_, Option<&str>>("decision") {
             Some(_) if is_said(&row.get("workflow"), contents) => Ending::default(),
             Some(_) => return Err(ReviewError::Decided),
-            None => approved(&claimed, contents, &self.sending, now).map_err(ReviewError::Faulty)?,
+            None => {
+                let judgements = self.judge(&mut claimed, contents, actor, request_id).await?;
+                let ending = approved(&claimed, &self.sending, now, contents).map_err(ReviewError::Faulty)?;
+                for judgement in judgements {
+                    self.judge.keep(&judgement).await?;
+                }
+                ending
+            }
         };
         let wake = self.decide(order, actor, request_id, decision, &ending).await?;
         Ok(Done::Decided(decision, claimed.sender.zip(wake)))
+    }
+
+    /// Puts a person's texts in the place of a model's, all of them judged as the rules are now; gives the judgements, to be kept. Who approves
+    /// them has looked at them; what is blocked nobody approves.
+    async fn judge(
+        &self,
+        claimed: &mut Claimed,
+        contents: &BTreeMap<String, String>,
+        actor: &UserId,
+        request_id: &str,
+    ) -> Result<Vec<Value>, ReviewError> {
+        let (steps, by, profile) = (steps(&claimed.parsed.intent), Instant::now() + PATIENCE, Arc::default());
+        let judging = steps.iter().map(|step| {
+            let (claimed, profile) = (&*claimed, Arc::clone(&profile));
+            async move {
+                let edited = contents.get(&step.name);
+                let kept = claimed.checkpoint.texts.get(&step.name);
+                let content = edited.or(kept.map(|kept| &kept.content))?;
+                let judging = Judging::of(claimed, &self.judge, step, profile);
+                let (judged, is_blocked) = judging.text(content, false, by).await;
+                let about = About {
+                    origin: if edited.is_some() { Origin::Edited } else { Origin::Approved },
+                    user: &claimed.owner,
+                    actor,
+                    workflow: Some(&claimed.id),
+                    step: Some(&step.name),
+                    message: None,
+                    request_id,
+                };
+                let row = judged.row(&about);
+                let kept = kept.filter(|_| edited.is_none());
+                let (truncated, made) =
+                    (kept.is_some_and(|kept| kept.truncated), kept.and_then(|kept| kept.made.clone()));
+                let text = Text { content: content.clone(), truncated, made, judged: Some(judged) };
+                Some((step.name.clone(), text, is_blocked, row))
+            }
+        });
+        let judged: Vec<_> = join_all(judging).await.into_iter().flatten().collect();
+        let mut rows = Vec::new();
+        for (step, text, is_blocked, row) in judged {
+            if let (true, Some(judged)) = (is_blocked, &text.judged) {
+                self.judge.keep(&row).await?;
+                return Err(ReviewError::Blocked(Box::new(judged.clone())));
+            }
+            claimed.checkpoint.texts.insert(step, text);
+            rows.push(row);
+        }
+        Ok(rows)
     }
 
     async fn reject(&self, order: &Order, actor: &UserId, request_id: &str) -> Result<Done, ReviewError> {
@@ -319,21 +387,21 @@ fn refusal(outcome: &str) -> ReviewError {
 /// A workflow with the texts of a checkpoint and those of a person, as its answer and its message.
 fn approved(
     claimed: &Claimed,
-    contents: &BTreeMap<String, String>,
     sending: &Rules,
     now: Timestamp,
+    contents: &BTreeMap<String, String>,
 ) -> Result<Ending, Vec<FieldFault>> {
     let fault = |detail: String| FieldFault { pointer: "/contents".to_owned(), detail };
     let (intent, steps) = (&claimed.parsed.intent, steps(&claimed.parsed.intent));
     let unknown = contents.keys().filter(|name| steps.iter().all(|step| step.name != **name));
     let mut faults: Vec<_> = unknown.map(|name| fault(format!("there is no step `{name}`"))).collect();
-    let texts: Vec<_> = steps.iter().map(|step| (step, text_of(step, &claimed.checkpoint, contents))).collect();
+    let texts: Vec<_> = steps.iter().map(|step| (step, claimed.checkpoint.texts.get(&step.name))).collect();
     let missing = texts.iter().filter(|(_, text)| text.is_none());
     faults.extend(missing.map(|(step, _)| fault(format!("the step `{}` needs a text", step.name))));
     let written = Written {
         id: &claimed.id,
         intent,
-        texts: texts.iter().filter_map(|(step, text)| Some((*step, text.as_ref()?))).collect(),
+        texts: texts.iter().filter_map(|(step, text)| Some((*step, (*text)?))).collect(),
         booked: &claimed.booked,
         begun_at: claimed.begun_at,
         now,
@@ -348,6 +416,7 @@ fn approved(
             body_hash: claimed.parsed.body_hash,
             request_id: &claimed.request_id,
             trace_id: &claimed.trace_id,
+            approved: true,
         };
         let (said, outgoing) = written.message(&asked, account, sending);
         match outgoing {
@@ -370,12 +439,6 @@ fn is_said(workflow: &Value, contents: &BTreeMap<String, String>) -> bool {
     contents.iter().all(has)
 }
 
-/// A person's text stands before a model's.
-fn text_of(step: &Step, checkpoint: &Checkpoint, contents: &BTreeMap<String, String>) -> Option<Text> {
-    let edited = |content: &String| Text { content: content.clone(), truncated: false, made: None };
-    contents.get(&step.name).map(edited).or_else(|| checkpoint.texts.get(&step.name).cloned())
-}
-
 fn listed(row: &Row) -> Result<Listed, StoreError> {
     let id: String = row.get("workflow_id");
     let unreadable = || StoreError::Row(id.clone());
@@ -389,7 +452,11 @@ fn listed(row: &Row) -> Result<Listed, StoreError> {
     let checkpoint: Checkpoint = serde_json::from_value(checkpoint).map_err(|_| unreadable())?;
     let decided = review["status"] == "decided";
     let contents = steps.iter().filter(|_| !decided).map(|step| match checkpoint.texts.get(&step.name) {
-        Some(text) => json!({"step": step.name, "content": text.content, "truncated": text.truncated}),
+        Some(Text { content, truncated, judged, .. }) => {
+            let mut shown = json!({"step": step.name, "content": content, "truncated": truncated});
+            judged.iter().for_each(|judged| shown["compliance"] = judged.to_json());
+            shown
+        }
         None => json!({"step": step.name, "content": null}),
     });
     review["contents"] = contents.collect();

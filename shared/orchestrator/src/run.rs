@@ -1,6 +1,7 @@
 //! One request: accepted once, driven to its end, or answered from what is stored under its Idempotency-Key. What does not fit into
 //! the time that somebody waits is queued, and taken up by whoever claims it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use huntaze_costs::price::Catalogue;
 use huntaze_domain::ids::{IdempotencyKey, RecipientId, UserId, WorkflowId};
 use huntaze_domain::intent::{MessageType, ParsedRequest, WorkflowType};
 use huntaze_domain::trace::Trace;
+use huntaze_judge::Judge;
 use huntaze_messaging::account::overrides;
 use huntaze_messaging::limiter::{Limiter, Subject};
 use huntaze_messaging::outbox::Rules;
@@ -23,14 +25,15 @@ use crate::aftermath::Left;
 use crate::cache::Cache;
 use crate::claimed::Claimed;
 use crate::drive::{Course, Flight, Run};
+use crate::judging::Judging;
 use crate::machine::Stop;
 use crate::provider::Providers;
-use crate::route::{CallTimes, Roles, Route, RouteError};
+use crate::route::{CallTimes, Roles, Route, RouteError, steps};
 use crate::store::{
     self, AccountFault, Advanced, Begun, ExistingWorkflow, Found, NewWorkflow, Queued, Refusals, SendingAccount,
     StoreError,
 };
-use crate::workflow::{Checkpoint, Reuse, State, WorkflowError, WorkflowStatus};
+use crate::workflow::{Checkpoint, Reuse, State, Text, WorkflowError, WorkflowStatus};
 
 /// A request that is refused waits no longer for what it had begun to be taken back.
 const WITHDRAWAL_PATIENCE: Duration = Duration::from_secs(2);
@@ -174,6 +177,8 @@ pub struct Orchestrator {
     pub cache: Option<Cache>,
     /// How many an account may send; `None` where there is no telling.
     pub limiter: Option<Limiter>,
+    /// What judges texts.
+    pub judge: Judge,
 }
 
 impl Orchestrator {
@@ -335,6 +340,7 @@ impl Orchestrator {
     /// Goes on with a workflow that was claimed, until it has ended or the rest is for later. Its calls end by `deadline`.
     pub async fn take_up(&self, claimed: &Claimed, now: Timestamp, deadline: Instant) -> Outcome {
         let accepted_at = Instant::now();
+        let claimed = &*self.judged(claimed, deadline).await;
         let request = Request {
             parsed: claimed.parsed.clone(),
             owner: claimed.owner.clone(),
@@ -367,6 +373,25 @@ impl Orchestrator {
             Err(error) => Err(error.into()),
         };
         ended(run, course, &request, |result| result)
+    }
+
+    /// Texts that were kept before texts were judged are judged now; what is blocked is made again.
+    async fn judged<'c>(&self, claimed: &'c Claimed, by: Instant) -> Cow<'c, Claimed> {
+        let mut judged = Cow::Borrowed(claimed);
+        let (steps, profile) = (steps(&claimed.parsed.intent), Arc::default());
+        for step in &steps {
+            let kept = claimed.checkpoint.texts.get(&step.name);
+            let Some(kept) = kept.filter(|kept| kept.judged.is_none()) else { continue };
+            let judging = Judging::of(claimed, &self.judge, step, Arc::clone(&profile));
+            let (said, is_blocked) = judging.text(&kept.content, false, by).await;
+            let texts = &mut judged.to_mut().checkpoint.texts;
+            if is_blocked {
+                texts.remove(&step.name);
+            } else {
+                texts.insert(step.name.clone(), Text { judged: Some(said), ..kept.clone() });
+            }
+        }
+        judged
     }
 
     /// Ends a workflow that was accepted and has no way any more.

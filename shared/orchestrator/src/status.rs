@@ -102,6 +102,12 @@ pub struct WorkflowView {
     /// What the answer said of its cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detailed_costs: Option<Value>,
+    /// What is said of its texts by the rules, and of how well they do: the lowest of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compliance_score: Option<Value>,
+    /// See `compliance_score`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality_score: Option<Value>,
     /// Why there is no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
@@ -166,6 +172,8 @@ impl WorkflowView {
             }),
             content: part("/data/content"),
             detailed_costs: part("/data/detailedCosts"),
+            compliance_score: part("/data/complianceScore"),
+            quality_score: part("/data/qualityScore"),
             error: row.get("error"),
             decisions: row.get("decisions"),
             fallback_history,

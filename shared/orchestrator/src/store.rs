@@ -299,6 +299,8 @@ pub struct AttemptEnd<'a> {
     pub duration: Duration,
     /// What the text had cost that served in the call's place, where one did.
     pub saved: Option<Usd>,
+    /// What was said of the text, as the log keeps it.
+    pub judgement: Option<&'a Value>,
 }
 
 /// The attempts that a budget refused, by their ids.
@@ -356,7 +358,7 @@ pub async fn advance(
         "input_tokens": settlement.usage.input_tokens, "cached_input_tokens": settlement.usage.cached_input_tokens,
         "output_tokens": settlement.usage.output_tokens, "cost": settlement.cost.to_string(),
         "estimated": settlement.estimated, "duration_ms": millis(end.duration),
-        "cache_saved": end.saved.map(|saved| saved.to_string()),
+        "cache_saved": end.saved.map(|saved| saved.to_string()), "judgement": end.judgement,
     });
     let ids: Vec<&str> = next.iter().map(|attempt| attempt.id.as_str()).collect();
     let columns = json_or_null(state);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::AttemptId;
 use huntaze_domain::provider::Provider;
+use huntaze_judge::Judged;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -98,7 +99,7 @@ pub struct DecisionRecord {
 }
 
 /// The text of one step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Text {
     /// What the model wrote.
     pub content: String,
@@ -107,6 +108,9 @@ pub struct Text {
     /// Who made it before, where no provider was called for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<Maker>,
+    /// What was said of it; nothing of one that was made before texts were judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
 }
 
 /// Where a step stands that has no text yet.
@@ -123,7 +127,7 @@ pub struct Standing {
 }
 
 /// What whoever takes the workflow up need not do again.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Checkpoint {
     /// What is made and paid for, by the names of the steps.
@@ -185,12 +189,15 @@ pub struct WorkflowError {
     /// Seconds until a provider wants to be asked again, where it said so.
     #[serde(default, rename = "retryAfter", skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// The rules that the text breaks, where it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Value>,
 }
 
 impl WorkflowError {
     /// An error that met no limit and names no time.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), limit: None, retry_after: None }
+        Self { code, detail: detail.into(), limit: None, retry_after: None, findings: Vec::new() }
     }
 }
 
@@ -266,7 +273,8 @@ impl State {
     pub(crate) fn ended(&mut self, provider: Provider, failure: Option<Failure>, others_under_way: &[Provider]) {
         let state = match failure {
             _ if others_under_way.contains(&provider) => ProviderState::Executing,
-            None => ProviderState::Completed,
+            // It gave a text, whatever we think of it.
+            None | Some(Failure::Blocked) => ProviderState::Completed,
             Some(Failure::Timeout) => ProviderState::Timeout,
             Some(_) => ProviderState::Failed,
         };

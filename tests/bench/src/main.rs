@@ -1,5 +1,5 @@
 //! What campaigns-hybrid costs, beside the least that a function can cost; or, with the argument `costs`, what reading costs
-//! takes with few and with many entries. docs/benchmarks.md says how it is measured.
+//! takes with few and with many entries; or, with `texts`, how long a text takes to be judged. docs/benchmarks.md says how it is measured.
 //!
 //! A program, no test: it prints a table and holds it against its targets, and a slow machine fails nothing.
 
@@ -14,6 +14,7 @@ mod report;
 mod setting;
 mod stats;
 mod subject;
+mod texts;
 mod tls;
 mod wire;
 
@@ -38,7 +39,10 @@ async fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         None => main_job().await,
         Some("costs") => costs::run().await,
-        Some(other) => anyhow::bail!("there is no benchmark `{other}`: none is named for the main job, or `costs`"),
+        Some("texts") => texts::run(),
+        Some(other) => {
+            anyhow::bail!("there is no benchmark `{other}`: none is named for the main job, or `costs` or `texts`")
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Result;
 use std::panic::catch_unwind;
 use std::path::Path;
 
-use huntaze_fuzz::{answer, body, session};
+use huntaze_fuzz::{answer, body, session, text};
 
 /// A corpus that never gets past the first check would hold nothing.
 const AT_LEAST: usize = 10;
@@ -40,4 +40,9 @@ fn bodies() -> Result<()> {
 #[test]
 fn answers() -> Result<()> {
     replay("answer", answer::check)
+}
+
+#[test]
+fn texts() -> Result<()> {
+    replay("text", text::check)
 }

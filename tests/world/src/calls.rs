@@ -160,7 +160,12 @@ impl Memory {
         match operation {
             Operation::Chat => self.seen.send_modify(|seen| *seen += 1),
             Operation::Webhook => self.webhooks_seen.send_modify(|seen| *seen += 1),
-            Operation::Models | Operation::Message | Operation::Conversation | Operation::Me | Operation::Campaign => {}
+            Operation::Models
+            | Operation::Moderation
+            | Operation::Message
+            | Operation::Conversation
+            | Operation::Me
+            | Operation::Campaign => {}
         }
         OpenCall { memory: Arc::clone(self), id, fault, outcome: Outcome::Abandoned, released }
     }

@@ -33,6 +33,8 @@ pub enum Operation {
     Chat,
     /// The list of models: what a health check asks for.
     Models,
+    /// A second opinion about a text, which costs nothing.
+    Moderation,
     /// A message for a channel, by its webhook.
     Webhook,
     /// A message for a fan.
@@ -117,6 +119,11 @@ pub enum Fault {
         /// With what: `hang`, `reset`, `delay`, `gate`, `status`, `garbage`, `raw`, `flood`.
         then: Box<Fault>,
     },
+    /// A moderation that flags these categories.
+    Flagged {
+        /// Their names.
+        categories: Vec<String>,
+    },
     /// The normal answer with this text.
     Text {
         /// What the model says.
@@ -164,6 +171,13 @@ impl Fault {
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into() }
+    }
+
+    /// A moderation that flags these categories.
+    #[must_use]
+    pub fn flagged(categories: &[&str]) -> Rule {
+        let categories = categories.iter().map(|name| (*name).to_owned()).collect();
+        Self::Flagged { categories }.on(Provider::OpenAi).of(Operation::Moderation)
     }
 
     /// The same, once the request is done: what was asked for has happened, and the answer is what suffers.

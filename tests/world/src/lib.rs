@@ -4,7 +4,7 @@
 //! A test starts a [`World`] of its own; the local stack runs the binary. Both serve the same routes:
 //!
 //! - `/azure/openai/deployments/{deployment}/chat/completions` and `/azure/openai/models` (key [`AZURE_KEY`]),
-//! - `/openai/v1/chat/completions` and `/openai/v1/models` (key [`OPENAI_KEY`]),
+//! - `/openai/v1/chat/completions`, `/openai/v1/moderations` and `/openai/v1/models` (key [`OPENAI_KEY`]),
 //! - `/slack/services/{team}/{app}/{token}` (token [`SLACK_TOKEN`]),
 //! - `/onlyfans/api2/v2/chats/{recipient}/messages` and `/onlyfans/api2/v2/users/me` (with an [`OnlyFansSession`]),
 //! - `/legacy`, the system before this one: `/api/campaigns/hybrid` and `/api/v2/campaigns/hybrid`,
@@ -172,6 +172,12 @@ impl World {
     #[must_use]
     pub fn calls_to(&self, provider: Provider) -> Vec<Call> {
         self.memory.calls(Operation::Chat, Some(provider))
+    }
+
+    /// The second opinions asked for so far, oldest first.
+    #[must_use]
+    pub fn moderations(&self) -> Vec<Call> {
+        self.memory.calls(Operation::Moderation, None)
     }
 
     /// The lists of models asked for so far, oldest first.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::calls::{Memory, OpenCall};
 use crate::chat::{self, Chat};
 use crate::exchange::{self, Reply};
-use crate::faults::{Operation, Provider};
+use crate::faults::{Fault, Operation, Provider};
 use crate::server::Connection;
 
 /// The key that this OpenAI takes.
@@ -38,17 +38,11 @@ const SERVER_ERROR: &str = "The server had an error while processing your reques
 const WRONG_REGION: &str = "Country, region, or territory not supported";
 
 pub(crate) fn routes() -> Router<Arc<Memory>> {
-    Router::new().route("/chat/completions", post(complete)).route("/models", get(models)).fallback(
-        async |method: Method, OriginalUri(uri): OriginalUri| {
-            let message = format!("Invalid URL ({method} {})", uri.path());
-            exchange::respond_to_stranger(error_body(
-                StatusCode::NOT_FOUND,
-                &message,
-                "invalid_request_error",
-                Value::Null,
-            ))
-        },
-    )
+    let router = Router::new().route("/chat/completions", post(complete)).route("/models", get(models));
+    router.route("/moderations", post(moderate)).fallback(async |method: Method, OriginalUri(uri): OriginalUri| {
+        let message = format!("Invalid URL ({method} {})", uri.path());
+        exchange::respond_to_stranger(error_body(StatusCode::NOT_FOUND, &message, "invalid_request_error", Value::Null))
+    })
 }
 
 async fn complete(
@@ -90,6 +84,60 @@ fn completion(memory: &Memory, call: &OpenCall, model: &str, body: &Value) -> Re
     let mut body = chat::complete(memory, call, Provider::OpenAi, dated, &chat);
     body["service_tier"] = "default".into();
     Ok(Reply::new(StatusCode::OK, body))
+}
+
+/// The categories that a moderation knows.
+const CATEGORIES: [&str; 13] = [
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+];
+
+/// Flags nothing, unless a test says otherwise.
+async fn moderate(
+    State(memory): State<Arc<Memory>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    let request: Result<Value, _> = serde_json::from_str(&body);
+    let model = request.as_ref().ok().and_then(|body| body["model"].as_str()).unwrap_or_default().to_owned();
+    let call = memory.open(Provider::OpenAi, Operation::Moderation, uri.to_string(), model.clone(), &headers, &body);
+    exchange::run(call, connection, Provider::OpenAi, |call| {
+        authenticate(&headers)
+            .and_then(|()| request.map_err(|_| chat::not_json()))
+            .map(|_| Reply::new(StatusCode::OK, moderation(call, &model)))
+            .unwrap_or_else(|refusal| refusal)
+    })
+    .await
+}
+
+fn moderation(call: &OpenCall, model: &str) -> Value {
+    let flagged = match &call.fault {
+        Some(Fault::Flagged { categories }) => categories.as_slice(),
+        _ => &[],
+    };
+    let is = |name: &&str| flagged.iter().any(|flagged| flagged == name);
+    let of = |value: &dyn Fn(&&str) -> Value| {
+        CATEGORIES.iter().map(|name| ((*name).to_owned(), value(name))).collect::<Value>()
+    };
+    json!({"id": format!("modr-{}", call.id), "model": model, "results": [{
+        "flagged": !flagged.is_empty(),
+        "categories": of(&|name| is(name).into()),
+        "category_scores": of(&|name| if is(name) { 0.97.into() } else { 0.00001.into() }),
+        "category_applied_input_types": of(&|_| json!(["text"])),
+    }]})
 }
 
 async fn models(

@@ -20,6 +20,7 @@ mod jwe;
 mod mint;
 mod origins;
 mod service;
+mod signatures;
 #[cfg(test)]
 mod tests;
 

@@ -4,7 +4,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
-use super::{Refusal, ServiceTokens, SessionConfigError};
+use super::{Refusal, ServiceTokens, SessionConfigError, signatures};
 
 /// RFC 7518 §3.2: an HS256 key is at least as long as the hash.
 const MIN_SECRET_BYTES: usize = 32;
@@ -27,6 +27,7 @@ impl Verifier {
         if audience.is_empty() {
             return fault("service.audience", "must not be empty");
         }
+        signatures::install();
         let mut keys = Vec::new();
         if let Some(secret) = hs256_secret {
             if secret.len() < MIN_SECRET_BYTES {

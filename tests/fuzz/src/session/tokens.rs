@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use jsonwebtoken::crypto::rust_crypto;
+use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Map, Value, json};
 
 /// When the vectors were made, in seconds: the time of every request.
@@ -97,8 +98,9 @@ pub(super) fn hs256(header: &str, claims: &str) -> Option<Token> {
 
 fn sign(header: &str, claims: &str, algorithm: Algorithm, key: &EncodingKey) -> Option<String> {
     let message = format!("{}.{}", base64url(header), base64url(claims));
-    let signature = crypto::sign(message.as_bytes(), key, algorithm).ok()?;
-    Some(format!("{message}.{signature}"))
+    let signer = (rust_crypto::DEFAULT_PROVIDER.signer_factory)(&algorithm, key).ok()?;
+    let signature = signer.try_sign(message.as_bytes()).ok()?;
+    Some(format!("{message}.{}", base64url(signature)))
 }
 
 /// What a token of an input's own says, if its header asks for nothing but HS256 and it is from our issuer, for our audience.

@@ -114,6 +114,7 @@ impl Stage<'_> {
             if open != last {
                 (last, since) = (open, Instant::now());
             } else if since.elapsed() > IDLE {
+                self.approve().await?;
                 self.let_time_pass().await?;
                 since = Instant::now();
             }

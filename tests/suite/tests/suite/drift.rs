@@ -307,10 +307,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("breaker", &["domain", "redis"]),
     ("costs", &["domain", "dynamodb", "postgres", "sqs"]),
     ("lambda", &["domain", "redis", "sqs"]),
-    ("messaging", &["domain", "postgres", "redis", "sqs"]),
+    ("compliance", &["domain"]),
+    ("judge", &["compliance", "domain", "postgres"]),
+    ("messaging", &["compliance", "domain", "judge", "postgres", "redis", "sqs"]),
     ("notify", &["domain"]),
     ("rollout", &["domain", "dynamodb", "postgres", "redis", "sqs"]),
-    ("orchestrator", &["domain", "postgres", "redis", "sqs", "breaker", "costs", "messaging"]),
+    ("orchestrator", &["domain", "postgres", "redis", "sqs", "breaker", "compliance", "costs", "judge", "messaging"]),
     ("campaigns", &["costs", "domain", "lambda", "messaging", "orchestrator", "postgres", "redis", "rollout"]),
 ];
 

@@ -14,6 +14,7 @@ mod cache;
 mod chaos;
 mod circuits;
 mod circuits_seen;
+mod compliance;
 mod corrections;
 mod costs;
 mod crash;

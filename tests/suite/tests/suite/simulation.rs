@@ -16,6 +16,7 @@ use futures_util::stream::{self, StreamExt as _};
 use huntaze_domain::env::Env;
 use huntaze_domain::ids::{AccountId, MessageId, RecipientId, UserId};
 use huntaze_domain::intent::{ComplianceLevel, MessageType, Priority};
+use huntaze_judge::{Profile, glance};
 use huntaze_lambda::clients::{self, Aws};
 use huntaze_messaging::dead::{DeadLetters, DeadQueue, Redriven};
 use huntaze_messaging::hint::Hints;
@@ -190,6 +191,7 @@ impl Seed<'_> {
         for number in 0..self.messages {
             let id = MessageId::generate();
             let priorities = [Priority::Low, Priority::Medium, Priority::High, Priority::Critical];
+            let content = format!("message {number} of seed {}", self.number);
             let message = NewMessage {
                 id: &id,
                 account_id: Some(&self.accounts[number % self.accounts.len()]),
@@ -199,7 +201,9 @@ impl Seed<'_> {
                 idempotency_key: None,
                 body_hash: [0; 32],
                 recipient_id: &RecipientId::parse(&format!("fan-{}", dice.roll(5)))?,
-                content: &format!("message {number} of seed {}", self.number),
+                content: &content,
+                judged: &glance(&content, &Profile::at(None)),
+                approved: true,
                 message_type: MessageType::Custom,
                 priority: priorities[usize::try_from(dice.roll(4))?],
                 compliance_level: ComplianceLevel::Relaxed,

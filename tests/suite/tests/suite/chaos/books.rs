@@ -17,7 +17,7 @@ use crate::support::{MESSAGES, entries_and_rollups, rollups_of, status_of, summe
 const OPEN: &str = "SELECT
     (SELECT count(*) FROM orchestrator.workflows WHERE status IN ('queued', 'running')) AS workflows,
     (SELECT count(*) FROM orchestrator.messages
-      WHERE status IN ('queued', 'claimed', 'sending') OR status = 'unknown' AND look_at IS NOT NULL) AS messages,
+      WHERE status IN ('awaiting_approval', 'queued', 'claimed', 'sending') OR status = 'unknown' AND look_at IS NOT NULL) AS messages,
     (SELECT count(*) FROM orchestrator.reservations WHERE settled_at IS NULL) AS reservations,
     (SELECT count(*) FROM orchestrator.attempts WHERE settled_at IS NULL OR projected_at IS NULL) AS entries,
     (SELECT count(*) FROM orchestrator.messages WHERE projected < version) AS shown";

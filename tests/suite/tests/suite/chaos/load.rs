@@ -116,7 +116,7 @@ impl Wish {
         match self.kind {
             1 | 7 => {
                 let text = format!("hello {}", self.name);
-                let body = note(&account_of(self.user), &format!("fan-{}", self.kind), &text);
+                let body = note(&account_of(self.user), &self.fan(), &text);
                 user(Request::post(MESSAGES), self.user).json(&body).idempotency_key(&key)
             }
             3 => read(STATUS),
@@ -132,6 +132,11 @@ impl Wish {
         }
     }
 
+    /// Each has its own: what says the same again to the same fan, or very often, waits for a person.
+    fn fan(&self) -> String {
+        format!("fan-{}", self.name)
+    }
+
     fn campaign(&self) -> Value {
         let (kind, platforms) = match self.kind {
             2 => ("campaign_execution", &["onlyfans", "instagram"][..]),
@@ -145,7 +150,7 @@ impl Wish {
         match self.kind {
             4 | 8 => {
                 body["sendToOnlyFans"] = json!(true);
-                body["recipientId"] = json!("fan-1");
+                body["recipientId"] = json!(self.fan());
             }
             10 => body["forceProvider"] = json!("azure"),
             11 => body["forceProvider"] = json!("openai"),
