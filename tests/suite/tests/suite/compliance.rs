@@ -273,7 +273,7 @@ async fn what_waits_is_judged_as_the_rules_are_when_it_is_approved() -> Result<(
 }
 
 #[tokio::test]
-async fn a_text_that_was_made_before_texts_were_judged_is_judged_when_it_is_taken_up_or_approved() -> Result<()> {
+async fn a_text_that_was_made_before_texts_were_judged_is_judged_when_it_is_reviewed() -> Result<()> {
     let app = start().await?.set("MANUAL_REVIEW_TYPES", "campaign_execution").set("MAX_RETRIES", "0");
     // The plan and the platform's message are made, the other one is refused.
     let mut body = brief("campaign_execution", &["onlyfans", "instagram"]);
