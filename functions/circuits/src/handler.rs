@@ -13,9 +13,7 @@ const MOST_ACCOUNTS: usize = 100;
 
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
-        let principal = call.authenticate(&self.sessions)?;
-        call.admit(self.limit.check(&principal.user_id).await)?;
-        principal.require_admin()?;
+        call.administrator(&self.sessions, &self.limit).await?;
         Ok(Reply::ok(call.envelope(self.circuits().await?)))
     }
 }

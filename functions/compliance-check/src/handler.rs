@@ -27,7 +27,7 @@ impl Route for App {
         let principal = call.authenticate(&self.sessions)?;
         call.admit(self.limit.check(&principal.user_id).await)?;
         if call.method != Method::POST {
-            return Err(Problem::new(ErrorCode::NotFound, "there is no such route"));
+            return Err(Problem::no_such_route());
         }
         let Check { text, level, account, user } = Check::parse(&call.body).map_err(Problem::invalid)?;
         let owner = principal.acting_for(user.as_ref())?;

@@ -1,7 +1,6 @@
 //! Shows an administrator what was judged within some days.
 
 use http::Method;
-use huntaze_domain::error::ErrorCode;
 use huntaze_domain::ids::AccountId;
 use huntaze_judge::report;
 use huntaze_lambda::api::{Call, Reply, Route};
@@ -14,11 +13,9 @@ const MOST_DAYS: i64 = 90;
 
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
-        let principal = call.authenticate(&self.sessions)?;
-        call.admit(self.limit.check(&principal.user_id).await)?;
-        principal.require_admin()?;
+        call.administrator(&self.sessions, &self.limit).await?;
         if call.method != Method::GET {
-            return Err(Problem::new(ErrorCode::NotFound, "there is no such route"));
+            return Err(Problem::no_such_route());
         }
         let since = call.since(DEFAULT_DAYS, MOST_DAYS)?;
         let account = call.parameter("accountId")?.map(AccountId::parse).transpose();

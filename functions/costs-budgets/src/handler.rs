@@ -2,7 +2,6 @@
 
 use http::Method;
 use huntaze_costs::budget::{self, Budget, BudgetChange};
-use huntaze_domain::error::ErrorCode;
 use huntaze_domain::principal::Principal;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::problem::Problem;
@@ -24,7 +23,7 @@ impl Route for App {
                 call.admit(admission.await)?;
                 self.set(&principal, call).await?
             }
-            _ => return Err(Problem::new(ErrorCode::NotFound, "there is no such route")),
+            _ => return Err(Problem::no_such_route()),
         };
         Ok(Reply::ok(call.envelope(data)))
     }

@@ -29,7 +29,7 @@ impl Route for App {
                 call.admit(admission.await)?;
                 (StatusCode::OK, self.change(&principal, call).await?)
             }
-            _ => return Err(Problem::new(ErrorCode::NotFound, "there is no such route")),
+            _ => return Err(Problem::no_such_route()),
         };
         Ok(Reply { status, ..Reply::ok(call.envelope(data)) })
     }

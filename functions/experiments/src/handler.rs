@@ -1,7 +1,6 @@
 //! Finds the experiments that are asked for, and shows what came of their variants.
 
 use http::Method;
-use huntaze_domain::error::ErrorCode;
 use huntaze_lambda::api::{Call, Reply, Route};
 use huntaze_lambda::problem::Problem;
 use huntaze_orchestrator::experiment::outcomes;
@@ -17,11 +16,9 @@ const MOST_DAYS: i64 = 90;
 
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
-        let principal = call.authenticate(&self.sessions)?;
-        call.admit(self.limit.check(&principal.user_id).await)?;
-        principal.require_admin()?;
+        call.administrator(&self.sessions, &self.limit).await?;
         if call.method != Method::GET {
-            return Err(Problem::new(ErrorCode::NotFound, "there is no such route"));
+            return Err(Problem::no_such_route());
         }
         let since = call.since(DEFAULT_DAYS, MOST_DAYS)?;
         let named = call.parameter("name")?.map(|name| {

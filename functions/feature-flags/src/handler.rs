@@ -23,9 +23,7 @@ const TRIES: u8 = 5;
 
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
-        let principal = call.authenticate(&self.sessions)?;
-        call.admit(self.limit.check(&principal.user_id).await)?;
-        principal.require_admin()?;
+        let principal = call.administrator(&self.sessions, &self.limit).await?;
         match (&call.method, call.path.rsplit('/').next()) {
             (&Method::GET, Some("evaluate")) => self.evaluate(call).await,
             (&Method::GET, Some("history")) => self.history(call).await,
@@ -39,7 +37,7 @@ impl Route for App {
                 self.edit(&principal, call, &name, Edit::Change(Box::new(change))).await
             }
             (&Method::DELETE, _) => self.edit(&principal, call, &name(call)?, Edit::Delete).await,
-            _ => Err(Problem::new(ErrorCode::NotFound, "there is no such route")),
+            _ => Err(Problem::no_such_route()),
         }
     }
 }

@@ -35,7 +35,7 @@ impl Route for App {
                 call.admit(admission.await)?;
                 self.keep(&principal, call).await
             }
-            _ => Err(Problem::new(ErrorCode::NotFound, "there is no such route")),
+            _ => Err(Problem::no_such_route()),
         }
     }
 }

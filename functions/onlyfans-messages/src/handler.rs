@@ -15,7 +15,7 @@ use huntaze_lambda::problem::Problem;
 use huntaze_messaging::account;
 use huntaze_messaging::choice::Choice;
 use huntaze_messaging::message::SendRequest;
-use huntaze_messaging::outbox::{Accepted, By, Decided, Decision, Message, MessageStatus, NewMessage, Wake};
+use huntaze_messaging::outbox::{Accepted, Approval, By, Decided, Decision, Message, MessageStatus, NewMessage, Wake};
 use huntaze_messaging::place::Place;
 use huntaze_messaging::room::Room;
 use huntaze_messaging::view::{self, ListQuery, State};
@@ -49,7 +49,7 @@ impl Route for App {
             (&Method::POST, "messages") => self.send(&principal, call).await,
             (&Method::POST, "approve" | "reject" | "resend") => self.decide(&principal, call, step).await,
             (&Method::DELETE, _) => self.cancel(&principal, call).await,
-            _ => Err(Problem::new(ErrorCode::NotFound, "there is no such route")),
+            _ => Err(Problem::no_such_route()),
         }
     }
 }
@@ -215,7 +215,7 @@ impl App {
             return Err(foreign());
         }
         if message.status != MessageStatus::AwaitingApproval {
-            return Ok(Decision::Approve { edit, judged: None });
+            return Ok(Decision::Approve(Box::new(Approval { message, edit, judged: None })));
         }
         let edit = edit.filter(|text| *text != message.content);
         let subject = Subject {
@@ -232,7 +232,7 @@ impl App {
             self.judge.note(&judged, &about).await.map_err(|e| Problem::internal(&e))?;
             return Err(blocked(&judged));
         }
-        Ok(Decision::Approve { edit, judged: Some(Box::new(judged)) })
+        Ok(Decision::Approve(Box::new(Approval { message, edit, judged: Some(judged) })))
     }
 
     async fn carry_out(

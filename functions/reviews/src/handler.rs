@@ -16,13 +16,11 @@ const DEFAULT_LIMIT: u8 = 20;
 
 impl Route for App {
     async fn handle(&self, call: &Call) -> Result<Reply, Problem> {
-        let principal = call.authenticate(&self.sessions)?;
-        call.admit(self.limit.check(&principal.user_id).await)?;
-        principal.require_admin()?;
+        let principal = call.administrator(&self.sessions, &self.limit).await?;
         let data = match call.method {
             Method::GET => self.list(call).await?,
             Method::POST => self.follow(&principal, call).await?,
-            _ => return Err(Problem::new(ErrorCode::NotFound, "there is no such route")),
+            _ => return Err(Problem::no_such_route()),
         };
         Ok(Reply::ok(call.envelope(data)))
     }

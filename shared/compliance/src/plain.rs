@@ -48,8 +48,12 @@ impl Plain {
     }
 
     fn push(&mut self, letter: u8, place: (u32, u32)) {
-        // Any number of spaces is one: what they part stays near.
-        if letter == b' ' && self.text.ends_with(' ') {
+        // Any number of spaces is one, or one new line: what they part stays near.
+        if matches!(letter, b' ' | b'\n') && self.text.ends_with([' ', '\n']) {
+            if letter == b'\n' && self.text.ends_with(' ') {
+                self.text.pop();
+                self.text.push('\n');
+            }
             return;
         }
         self.text.push(char::from(letter));
@@ -111,6 +115,7 @@ mod tests {
             ("ｅxample\u{200b}．ｃｏｍ", "example.com"),
             ("someone often", "someone often"),
             ("l’âge", "l'age"),
+            ("a  b \n \r\n c\t\n", "a b\nc\n"),
         ] {
             assert_eq!(Plain::new(text).text, plain, "{text}");
         }

@@ -167,7 +167,15 @@ fn a_long_text_hides_no_pattern() {
         let text = format!("{} i am 15 years old", "blue sky ".repeat(length / 9) + &"x".repeat(length % 9));
         assert!(finds(&judge(&text, Relaxed), "minors"), "behind {length} bytes");
     }
-    assert!(finds(&judge(&format!("i am{}15 years old", " ".repeat(3000)), Relaxed), "minors"));
+    for gap in [" ", "\n", " \n", "\t\u{200b}\r\n"] {
+        assert!(finds(&judge(&format!("i am{}15 years old", gap.repeat(3000)), Relaxed), "minors"), "{gap:?}");
+    }
+    for length in [0, 1500, 1900, 2040, 3000] {
+        let text = format!("{}mypage.com/{}", "blue ".repeat(length / 5), "x".repeat(600));
+        assert!(finds(&judge(&text, Relaxed), "links"), "behind {length} bytes");
+        let text = format!("{}me@mail{}", "blue ".repeat(length / 5), ".com".repeat(100));
+        assert!(finds(&judge(&text, Relaxed), "contact"), "behind {length} bytes");
+    }
 }
 
 proptest! {

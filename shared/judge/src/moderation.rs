@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use huntaze_compliance::opinion::Opinion;
 use huntaze_domain::env::Env;
-use reqwest::{Client, Response};
+use reqwest::Client;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
@@ -55,8 +55,8 @@ impl Moderation {
             if !status.is_success() {
                 return Err(format!("answered {status}"));
             }
-            read(&bounded(response).await.ok_or("its answer did not arrive")?)
-                .ok_or_else(|| "its answer cannot be read".to_owned())
+            let body = huntaze_http::read(response, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string())?;
+            read(&body).ok_or_else(|| "its answer cannot be read".to_owned())
         };
         let answer = timeout_at(by, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         answer.unwrap_or_else(|error| {
@@ -64,17 +64,6 @@ impl Moderation {
             Opinion::Missing
         })
     }
-}
-
-async fn bounded(mut response: Response) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER_BYTES {
-            return None;
-        }
-    }
-    Some(body)
 }
 
 #[derive(Deserialize)]

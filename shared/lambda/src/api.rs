@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use crate::afterwards::Afterwards;
-use crate::limit::Admission;
+use crate::limit::{Admission, ApiLimit};
 use crate::metrics::{self, Origin};
 use crate::problem::{Problem, status_and_title};
 use crate::scheduled::{millis, now};
@@ -209,6 +209,17 @@ impl Call {
             }
             AuthError::ForbiddenOrigin => Problem::forbidden("cookies are not taken from this origin"),
         })
+    }
+
+    /// The administrator who asks, and is let through.
+    ///
+    /// # Errors
+    /// As [`Call::authenticate`] and [`Call::admit`]; 403 without the role, which counts as a request.
+    pub async fn administrator(&self, sessions: &Sessions, limit: &ApiLimit) -> Result<Principal, Problem> {
+        let principal = self.authenticate(sessions)?;
+        self.admit(limit.check(&principal.user_id).await)?;
+        principal.require_admin()?;
+        Ok(principal)
     }
 
     /// Whose data it is about: the caller's, or that of the user whom an administrator names with `userId`.

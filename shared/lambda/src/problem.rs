@@ -72,6 +72,12 @@ impl Problem {
         Self::invalid(vec![FieldFault { pointer: name.to_owned(), detail: detail.into() }])
     }
 
+    /// A path or a method that a function's routes do not have.
+    #[must_use]
+    pub fn no_such_route() -> Self {
+        Self::new(ErrorCode::NotFound, "there is no such route")
+    }
+
     /// No valid session. The reason is not told: it would help to guess.
     #[must_use]
     pub fn unauthenticated() -> Self {

@@ -386,12 +386,7 @@ pub struct Look {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
     /// It may be sent.
-    Approve {
-        /// In these words.
-        edit: Option<String>,
-        /// What is said of the words now; nothing where it waits for nobody any more.
-        judged: Option<Box<Judged>>,
-    },
+    Approve(Box<Approval>),
     /// It is not sent.
     Reject,
     /// It is taken back.
@@ -402,10 +397,32 @@ pub enum Decision {
     Redrive,
 }
 
+/// What is approved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Approval {
+    /// The message as it was when its words were judged.
+    pub message: Message,
+    /// Its words, where they are others.
+    pub edit: Option<String>,
+    /// What is said of them now; nothing where it waits for nobody any more.
+    pub judged: Option<Judged>,
+}
+
+impl Approval {
+    /// Alike are messages to the same fan.
+    fn content_hash(&self) -> Option<Vec<u8>> {
+        self.edit.as_ref().map(|text| content_hash(&self.message.recipient_id, text).to_vec())
+    }
+
+    fn judgement(&self, by: &By<'_>) -> Option<Value> {
+        self.judged.as_ref().map(|judged| judged.row(&by.approves(&self.message, self.edit.is_some())))
+    }
+}
+
 impl Decision {
     fn as_str(&self) -> &'static str {
         match self {
-            Self::Approve { .. } => "approve",
+            Self::Approve(_) => "approve",
             Self::Reject => "reject",
             Self::Cancel => "cancel",
             Self::Resend => "resend",
@@ -628,22 +645,14 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError`]
     pub async fn decide(&self, id: &MessageId, decision: &Decision, by: &By<'_>) -> Result<Decided, OutboxError> {
-        let (edit, judged) = match decision {
-            Decision::Approve { edit, judged } => (edit.as_deref(), judged.as_deref()),
-            _ => (None, None),
+        let approval = match decision {
+            Decision::Approve(approval) => Some(&**approval),
+            Decision::Reject | Decision::Cancel | Decision::Resend | Decision::Redrive => None,
         };
-        let (hash, judgement) = match (edit, judged) {
-            (None, None) => (None, None),
-            // Alike are messages to the same fan, whom only the row names.
-            _ => match self.find(id).await? {
-                Some(message) => (
-                    edit.map(|text| content_hash(&message.recipient_id, text).to_vec()),
-                    judged.map(|judged| judged.row(&by.approves(&message, edit.is_some()))),
-                ),
-                None => return Ok(Decided::Unknown),
-            },
-        };
-        let judged = judged.map(Judged::to_json);
+        let edit = approval.and_then(|approval| approval.edit.as_deref());
+        let hash = approval.and_then(Approval::content_hash);
+        let judged = approval.and_then(|approval| approval.judged.as_ref()).map(Judged::to_json);
+        let judgement = approval.and_then(|approval| approval.judgement(by));
         let (owner, step) = (by.owner.map(UserId::as_str), millis(self.rules.priority_step));
         let params = [
             (&id.as_str() as _, Type::TEXT),

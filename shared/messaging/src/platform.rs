@@ -211,18 +211,6 @@ fn base_of(text: &str) -> Result<String, &'static str> {
 /// Reads an answer as far as it goes. Its status is known also where its body is lost.
 async fn read(mut response: Response, most: usize, deadline: Instant) -> Answer {
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-    let body = timeout_at(deadline, bounded(response, most)).await.ok().flatten();
+    let body = timeout_at(deadline, huntaze_http::read(response, most)).await.ok().and_then(Result::ok);
     Answer { status, headers, body }
-}
-
-/// `None` where it was lost or is too long.
-async fn bounded(mut response: Response, most: usize) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > most {
-            return None;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Some(body)
 }

@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use huntaze_costs::attempt::{Billing, Outcome};
 use huntaze_domain::provider::{Provider, TokenUsage};
 use huntaze_domain::retry_after::retry_after;
+use huntaze_http::Unread;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -188,16 +189,8 @@ impl CallEnd {
     }
 }
 
-/// What came of an answer's body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body<'a> {
-    /// All of it.
-    Whole(&'a [u8]),
-    /// The connection was lost on the way.
-    Cut,
-    /// It passes [`MAX_ANSWER_BYTES`].
-    TooLarge,
-}
+/// What came of an answer's body, of at most [`MAX_ANSWER_BYTES`].
+pub type Body<'a> = Result<&'a [u8], Unread>;
 
 /// Reads an answer. `now` is the wall clock.
 #[must_use]
@@ -215,10 +208,10 @@ type Read = (CallEnd, Option<String>);
 fn failure(provider: Provider, status: u16, body: Body<'_>) -> Read {
     let (failure, billing, message) = match body {
         // A 400 that nobody read may be a prompt that was filtered, and billed.
-        Body::Cut if status == 400 => (Failure::Connection, Billing::Unknown, None),
-        Body::TooLarge if status == 400 => (Failure::InvalidAnswer, Billing::Unknown, None),
+        Err(Unread::Cut) if status == 400 => (Failure::Connection, Billing::Unknown, None),
+        Err(Unread::TooLong) if status == 400 => (Failure::InvalidAnswer, Billing::Unknown, None),
         body => {
-            let error = if let Body::Whole(body) = body { ServiceError::read(body) } else { None };
+            let error = body.ok().and_then(ServiceError::read);
             let error = error.unwrap_or_default();
             let (failure, billing) = refusal(provider, status, &error);
             (failure, billing, error.message)
@@ -357,9 +350,9 @@ fn text_or_number(raw: &RawValue) -> Option<String> {
 fn success(body: Body<'_>) -> Read {
     let unknown = |failure| (CallEnd::failed(failure, Billing::Unknown), None);
     let body = match body {
-        Body::Whole(body) => body,
-        Body::Cut => return unknown(Failure::Connection),
-        Body::TooLarge => return unknown(Failure::InvalidAnswer),
+        Ok(body) => body,
+        Err(Unread::Cut) => return unknown(Failure::Connection),
+        Err(Unread::TooLong) => return unknown(Failure::InvalidAnswer),
     };
     let Ok(Completion { choices, usage, error }) = serde_json::from_slice(body) else {
         return unknown(Failure::InvalidAnswer);
@@ -435,7 +428,7 @@ mod tests {
 
     fn read_as(provider: Provider, status: u16, body: &str) -> CallEnd {
         let now = Timestamp::UNIX_EPOCH;
-        read(provider, StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), Body::Whole(body.as_bytes()), now)
+        read(provider, StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), Ok(body.as_bytes()), now)
     }
 
     #[test]
@@ -534,7 +527,7 @@ mod tests {
     #[test]
     fn a_400_that_nobody_read_may_have_cost() {
         let status = StatusCode::BAD_REQUEST;
-        let end = read(Provider::Azure, status, &HeaderMap::new(), Body::Cut, Timestamp::UNIX_EPOCH);
+        let end = read(Provider::Azure, status, &HeaderMap::new(), Err(Unread::Cut), Timestamp::UNIX_EPOCH);
         assert_eq!((end.result, end.billing), (Err(Failure::Connection), Billing::Unknown));
     }
 
@@ -585,8 +578,8 @@ mod tests {
 
     #[test]
     fn a_200_that_did_not_arrive_may_have_cost() {
-        for (body, failure) in [(Body::Cut, Failure::Connection), (Body::TooLarge, Failure::InvalidAnswer)] {
-            let end = read(Provider::Azure, StatusCode::OK, &HeaderMap::new(), body, Timestamp::UNIX_EPOCH);
+        for (body, failure) in [(Unread::Cut, Failure::Connection), (Unread::TooLong, Failure::InvalidAnswer)] {
+            let end = read(Provider::Azure, StatusCode::OK, &HeaderMap::new(), Err(body), Timestamp::UNIX_EPOCH);
             assert_eq!((end.result, end.billing), (Err(failure), Billing::Unknown));
         }
     }
@@ -601,7 +594,7 @@ mod tests {
         #[test]
         fn any_answer_has_an_end(status in 200_u16..600, body in proptest::collection::vec(any::<u8>(), 0..256)) {
             let status = StatusCode::from_u16(status).unwrap();
-            let end = read(Provider::Azure, status, &HeaderMap::new(), Body::Whole(&body), Timestamp::UNIX_EPOCH);
+            let end = read(Provider::Azure, status, &HeaderMap::new(), Ok(&body), Timestamp::UNIX_EPOCH);
             prop_assert!(end.result.is_err() && end.http_status == Some(status.as_u16()));
         }
     }

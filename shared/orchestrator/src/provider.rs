@@ -6,11 +6,11 @@ use huntaze_costs::attempt::Billing;
 use huntaze_domain::ids::AttemptId;
 use huntaze_domain::provider::Provider;
 use jiff::Timestamp;
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::answer::{self, Body, CallEnd, Failure, MAX_ANSWER_BYTES};
+use crate::answer::{self, CallEnd, Failure, MAX_ANSWER_BYTES};
 use crate::prompt::Chat;
 use crate::route::Candidate;
 
@@ -109,10 +109,9 @@ impl Providers {
             let mut response = request.send().await.map_err(|error| transport_failure(&error))?;
             let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
             // The status is known even where the body is lost on the way.
-            let mut body = Vec::new();
-            let body = read_bounded(response, &mut body).await;
+            let body = huntaze_http::read(response, MAX_ANSWER_BYTES).await;
             let now = now.saturating_add(started.elapsed()).unwrap_or(now);
-            Ok(answer::read(candidate.provider, status, &headers, body, now))
+            Ok(answer::read(candidate.provider, status, &headers, body.as_deref().map_err(|unread| *unread), now))
         };
         let end = match timeout(cap.min(limit), exchange).await {
             Err(_) => CallEnd::failed(Failure::Timeout, Billing::Unknown),
@@ -188,17 +187,6 @@ fn transport_failure(error: &reqwest::Error) -> CallEnd {
         CallEnd::failed(Failure::Connect, Billing::Nothing)
     } else {
         CallEnd::failed(Failure::Connection, Billing::Unknown)
-    }
-}
-
-async fn read_bounded(mut response: Response, body: &mut Vec<u8>) -> Body<'_> {
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER_BYTES => body.extend_from_slice(&chunk),
-            Ok(None) => return Body::Whole(body),
-            Ok(Some(_)) => return Body::TooLarge,
-            Err(_) => return Body::Cut,
-        }
     }
 }
 

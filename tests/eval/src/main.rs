@@ -18,9 +18,6 @@ use serde::Deserialize;
 /// Texts that rules are written with, and those that nobody who writes rules reads.
 const PARTS: [[&str; 2]; 2] =
     [["violations.jsonl", "harmless.jsonl"], ["held-out-violations.jsonl", "held-out-harmless.jsonl"]];
-/// So many of a hundred held-out harmless texts may be flagged.
-#[cfg(test)]
-const HELD_OUT_FLAGGED: f64 = 1.5;
 /// The most of one way: every term has its turn.
 const OF_A_WAY: usize = 600;
 
@@ -195,8 +192,11 @@ mod tests {
     #[test]
     fn there_are_texts_of_every_kind_and_none_is_held_out_and_seen() {
         let [seen, held_out] = PARTS.map(|part| part.map(|name| read(name).unwrap()));
-        for ([violations, harmless], least) in [(&seen, [400, 1_000]), (&held_out, [200, 500])] {
-            assert!(violations.len() >= least[0] && harmless.len() >= least[1]);
+        for part in [0, 1] {
+            assert!(held_out[part].len() >= seen[part].len(), "a half is held out");
+        }
+        for [violations, harmless] in [&seen, &held_out] {
+            assert!(violations.len() >= 400 && harmless.len() >= 1_000);
             for language in ["en", "fr"] {
                 let of = |texts: &[Labelled]| texts.iter().filter(|one| one.lang == language).count();
                 assert!(of(violations) * 3 >= violations.len() && of(harmless) * 3 >= harmless.len(), "{language}");
@@ -212,9 +212,9 @@ mod tests {
         let [seen, held_out] = PARTS.map(|part| Measured::new(part, false).unwrap());
         let (flagged, harmless) = (seen.flagged + held_out.flagged, seen.harmless + held_out.harmless);
         assert!(share(flagged, harmless) <= 1.0, "{flagged} of {harmless}");
-        assert!(share(held_out.flagged, held_out.harmless) <= HELD_OUT_FLAGGED, "{held_out}");
+        assert!(share(held_out.flagged, held_out.harmless) <= 1.0, "{held_out}");
         // What is found stays found.
-        for (part, least) in [(&seen, 93.0), (&held_out, 55.0)] {
+        for (part, least) in [(&seen, 93.0), (&held_out, 65.0)] {
             let (texts, found) = part.found();
             assert!(share(found, texts) >= least, "{part}");
         }

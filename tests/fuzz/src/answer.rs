@@ -18,6 +18,7 @@ use huntaze_costs::price::Catalogue;
 use huntaze_domain::ids::{AttemptId, UserId, WorkflowId};
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
+use huntaze_http::Unread;
 use huntaze_orchestrator::answer::{self, Body, CallEnd, Failure};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -46,9 +47,9 @@ pub fn check(data: &[u8]) -> bool {
     let provider = words.next().and_then(Provider::from_name).unwrap_or(Provider::Azure);
     let status = words.next().and_then(|word| word.parse().ok()).unwrap_or(StatusCode::OK);
     let body = match words.next() {
-        Some("cut") => Body::Cut,
-        Some("large") => Body::TooLarge,
-        _ => Body::Whole(message.body),
+        Some("cut") => Err(Unread::Cut),
+        Some("large") => Err(Unread::TooLong),
+        _ => Ok(message.body),
     };
     let headers = message.header_map(<[u8]>::to_vec);
     let now = Timestamp::from_second(NOW).unwrap_or_default();
@@ -86,8 +87,8 @@ fn meaning(status: StatusCode, body: Body<'_>, end: &CallEnd) {
                 200..=299 => !matches!(failure, Failure::Rejected | Failure::Misconfigured),
                 429 => matches!(failure, Failure::RateLimited | Failure::QuotaExhausted),
                 408 | 500.. => *failure == Failure::Server,
-                400 if body == Body::Cut => *failure == Failure::Connection,
-                400 if body == Body::TooLarge => *failure == Failure::InvalidAnswer,
+                400 if body == Err(Unread::Cut) => *failure == Failure::Connection,
+                400 if body == Err(Unread::TooLong) => *failure == Failure::InvalidAnswer,
                 400 => matches!(failure, Failure::Filtered | Failure::Misconfigured | Failure::Rejected),
                 413 | 422 => *failure == Failure::Rejected,
                 _ => *failure == Failure::Misconfigured,
@@ -145,14 +146,14 @@ fn money(provider: Provider, status: StatusCode, body: Body<'_>, end: &CallEnd) 
 }
 
 fn json(body: Body<'_>) -> Option<Value> {
-    if let Body::Whole(body) = body { serde_json::from_slice(body).ok() } else { None }
+    serde_json::from_slice(body.ok()?).ok()
 }
 
 /// Whether a number is there twice: which of them is meant cannot be known, so neither is used.
 fn says_twice(body: Body<'_>) -> bool {
     const NAMES: [&str; 6] =
         ["usage", "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "cached_tokens"];
-    let Body::Whole(body) = body else { return false };
+    let Ok(body) = body else { return false };
     let text = String::from_utf8_lossy(body);
     NAMES.iter().any(|name| text.matches(&format!("\"{name}\"")).count() > 1)
 }

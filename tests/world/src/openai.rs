@@ -45,20 +45,30 @@ pub(crate) fn routes() -> Router<Arc<Memory>> {
     })
 }
 
-async fn complete(
-    State(memory): State<Arc<Memory>>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: String,
+/// A request of a model.
+type Asked = (State<Arc<Memory>>, ConnectInfo<Connection>, OriginalUri, HeaderMap, String);
+
+async fn complete(asked: Asked) -> Response {
+    answer(asked, Operation::Chat, completion).await
+}
+
+/// Flags nothing, unless a test says otherwise.
+async fn moderate(asked: Asked) -> Response {
+    answer(asked, Operation::Moderation, moderation).await
+}
+
+async fn answer(
+    (State(memory), ConnectInfo(connection), OriginalUri(uri), headers, body): Asked,
+    operation: Operation,
+    answers: fn(&Memory, &OpenCall, &str, &Value) -> Result<Reply, Reply>,
 ) -> Response {
     let request: Result<Value, _> = serde_json::from_str(&body);
     let model = request.as_ref().ok().and_then(|body| body["model"].as_str()).unwrap_or_default().to_owned();
-    let call = memory.open(Provider::OpenAi, Operation::Chat, uri.to_string(), model.clone(), &headers, &body);
+    let call = memory.open(Provider::OpenAi, operation, uri.to_string(), model.clone(), &headers, &body);
     exchange::run(call, connection, Provider::OpenAi, |call| {
         authenticate(&headers)
             .and_then(|()| request.map_err(|_| chat::not_json()))
-            .and_then(|body| completion(&memory, call, &model, &body))
+            .and_then(|body| answers(&memory, call, &model, &body))
             .unwrap_or_else(|refusal| refusal)
     })
     .await
@@ -103,27 +113,7 @@ const CATEGORIES: [&str; 13] = [
     "violence/graphic",
 ];
 
-/// Flags nothing, unless a test says otherwise.
-async fn moderate(
-    State(memory): State<Arc<Memory>>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: String,
-) -> Response {
-    let request: Result<Value, _> = serde_json::from_str(&body);
-    let model = request.as_ref().ok().and_then(|body| body["model"].as_str()).unwrap_or_default().to_owned();
-    let call = memory.open(Provider::OpenAi, Operation::Moderation, uri.to_string(), model.clone(), &headers, &body);
-    exchange::run(call, connection, Provider::OpenAi, |call| {
-        authenticate(&headers)
-            .and_then(|()| request.map_err(|_| chat::not_json()))
-            .map(|_| Reply::new(StatusCode::OK, moderation(call, &model)))
-            .unwrap_or_else(|refusal| refusal)
-    })
-    .await
-}
-
-fn moderation(call: &OpenCall, model: &str) -> Value {
+fn moderation(_: &Memory, call: &OpenCall, model: &str, _: &Value) -> Result<Reply, Reply> {
     let flagged = match &call.fault {
         Some(Fault::Flagged { categories }) => categories.as_slice(),
         _ => &[],
@@ -132,12 +122,13 @@ fn moderation(call: &OpenCall, model: &str) -> Value {
     let of = |value: &dyn Fn(&&str) -> Value| {
         CATEGORIES.iter().map(|name| ((*name).to_owned(), value(name))).collect::<Value>()
     };
-    json!({"id": format!("modr-{}", call.id), "model": model, "results": [{
+    let body = json!({"id": format!("modr-{}", call.id), "model": model, "results": [{
         "flagged": !flagged.is_empty(),
         "categories": of(&|name| is(name).into()),
         "category_scores": of(&|name| if is(name) { 0.97.into() } else { 0.00001.into() }),
         "category_applied_input_types": of(&|_| json!(["text"])),
-    }]})
+    }]});
+    Ok(Reply::new(StatusCode::OK, body))
 }
 
 async fn models(

@@ -308,11 +308,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("costs", &["domain", "dynamodb", "postgres", "sqs"]),
     ("lambda", &["domain", "redis", "sqs"]),
     ("compliance", &["domain"]),
-    ("judge", &["compliance", "domain", "postgres"]),
-    ("messaging", &["compliance", "domain", "judge", "postgres", "redis", "sqs"]),
+    ("http", &[]),
+    ("judge", &["compliance", "domain", "http", "postgres"]),
+    ("messaging", &["compliance", "domain", "http", "judge", "postgres", "redis", "sqs"]),
     ("notify", &["domain"]),
     ("rollout", &["domain", "dynamodb", "postgres", "redis", "sqs"]),
-    ("orchestrator", &["domain", "postgres", "redis", "sqs", "breaker", "compliance", "costs", "judge", "messaging"]),
+    (
+        "orchestrator",
+        &["domain", "http", "postgres", "redis", "sqs", "breaker", "compliance", "costs", "judge", "messaging"],
+    ),
     ("campaigns", &["costs", "domain", "lambda", "messaging", "orchestrator", "postgres", "redis", "rollout"]),
 ];
 
