@@ -23,7 +23,7 @@ use huntaze_domain::ids::{AccountId, AttemptId, WorkflowId, random};
 use huntaze_domain::money::Usd;
 use huntaze_domain::provider::{Provider, TokenUsage};
 use huntaze_domain::trace::SpanId;
-use huntaze_judge::{About, Judged, Profile};
+use huntaze_judge::{Judged, Profile};
 use jiff::{Timestamp, Unit};
 use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
@@ -627,15 +627,8 @@ impl<'a> Run<'a> {
     /// What was said of a call's text, as the log keeps it.
     fn judgement(&self, landed: &Landed) -> Option<Value> {
         let judging = self.judging(&landed.flight);
-        let about = About {
-            origin: judging.origin(false),
-            user: &self.request.owner,
-            actor: &self.request.requested_by,
-            workflow: Some(&self.id),
-            step: Some(&judging.step.name),
-            message: None,
-            request_id: &self.request.request_id,
-        };
+        let request = &self.request;
+        let about = judging.about(judging.origin(false), &request.requested_by, &self.id, &request.request_id);
         landed.judged.as_ref().map(|judged| judged.row(&about))
     }
 

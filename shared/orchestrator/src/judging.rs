@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use huntaze_compliance::Action;
-use huntaze_domain::ids::{AccountId, UserId};
+use huntaze_domain::ids::{AccountId, UserId, WorkflowId};
 use huntaze_domain::intent::{ComplianceLevel, WorkflowIntent, WorkflowType};
-use huntaze_judge::{Judge, Judged, Origin, Profile, Subject, Text, glance};
+use huntaze_judge::{About, Judge, Judged, Origin, Profile, Subject, Text, glance};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -112,6 +112,25 @@ impl<'a> Judging<'a> {
             (true, _) => Origin::Validated,
             (false, true) => Origin::Edited,
             (false, false) => Origin::Generated,
+        }
+    }
+
+    /// What the log keeps beside a judgement of it.
+    pub(crate) fn about<'b>(
+        &'b self,
+        origin: Origin,
+        actor: &'b UserId,
+        workflow: &'b WorkflowId,
+        request_id: &'b str,
+    ) -> About<'b> {
+        About {
+            origin,
+            user: self.owner,
+            actor,
+            workflow: Some(workflow),
+            step: Some(&self.step.name),
+            message: None,
+            request_id,
         }
     }
 

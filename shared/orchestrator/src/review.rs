@@ -11,7 +11,7 @@ use huntaze_domain::error::FieldFault;
 use huntaze_domain::ids::{AccountId, UserId, WorkflowId};
 use huntaze_domain::intent::WorkflowIntent;
 use huntaze_domain::json::{Fields, parse_object};
-use huntaze_judge::{About, Judge, Judged, Origin};
+use huntaze_judge::{Judge, Judged, Origin};
 use huntaze_messaging::outbox::{Rules, Wake};
 use huntaze_postgres::{Database, DatabaseError};
 use jiff::Timestamp;
@@ -300,16 +300,8 @@ impl Reviews {
                 let content = edited.or(kept.map(|kept| &kept.content))?;
                 let judging = Judging::of(claimed, &self.judge, step, profile);
                 let (judged, is_blocked) = judging.text(content, false, by).await;
-                let about = About {
-                    origin: if edited.is_some() { Origin::Edited } else { Origin::Approved },
-                    user: &claimed.owner,
-                    actor,
-                    workflow: Some(&claimed.id),
-                    step: Some(&step.name),
-                    message: None,
-                    request_id,
-                };
-                let row = judged.row(&about);
+                let origin = if edited.is_some() { Origin::Edited } else { Origin::Approved };
+                let row = judged.row(&judging.about(origin, actor, &claimed.id, request_id));
                 let kept = kept.filter(|_| edited.is_none());
                 let (truncated, made) =
                     (kept.is_some_and(|kept| kept.truncated), kept.and_then(|kept| kept.made.clone()));

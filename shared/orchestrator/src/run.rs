@@ -340,7 +340,11 @@ impl Orchestrator {
     /// Goes on with a workflow that was claimed, until it has ended or the rest is for later. Its calls end by `deadline`.
     pub async fn take_up(&self, claimed: &Claimed, now: Timestamp, deadline: Instant) -> Outcome {
         let accepted_at = Instant::now();
-        let claimed = &*self.judged(claimed, deadline).await;
+        let claimed = match self.judged(claimed, deadline).await {
+            Ok(judged) => judged,
+            Err(error) => return Err(RunError::from(error)).into(),
+        };
+        let claimed = &*claimed;
         let request = Request {
             parsed: claimed.parsed.clone(),
             owner: claimed.owner.clone(),
@@ -376,7 +380,7 @@ impl Orchestrator {
     }
 
     /// Texts that were kept before texts were judged are judged now; what is blocked is made again.
-    async fn judged<'c>(&self, claimed: &'c Claimed, by: Instant) -> Cow<'c, Claimed> {
+    async fn judged<'c>(&self, claimed: &'c Claimed, by: Instant) -> Result<Cow<'c, Claimed>, StoreError> {
         let mut judged = Cow::Borrowed(claimed);
         let (steps, profile) = (steps(&claimed.parsed.intent), Arc::default());
         for step in &steps {
@@ -384,6 +388,8 @@ impl Orchestrator {
             let Some(kept) = kept.filter(|kept| kept.judged.is_none()) else { continue };
             let judging = Judging::of(claimed, &self.judge, step, Arc::clone(&profile));
             let (said, is_blocked) = judging.text(&kept.content, false, by).await;
+            let about = judging.about(judging.origin(false), &claimed.requested_by, &claimed.id, &claimed.request_id);
+            self.judge.note(&said, &about).await?;
             let texts = &mut judged.to_mut().checkpoint.texts;
             if is_blocked {
                 texts.remove(&step.name);
@@ -391,7 +397,7 @@ impl Orchestrator {
                 texts.insert(step.name.clone(), Text { judged: Some(said), ..kept.clone() });
             }
         }
-        judged
+        Ok(judged)
     }
 
     /// Ends a workflow that was accepted and has no way any more.

@@ -1,10 +1,13 @@
 //! Every text is judged: what is generated, edited, sent directly and validated. Each test tries to get one around that.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use huntaze_tests::{App, Request};
 use huntaze_world::{Fault, Operation, Provider};
 use serde_json::{Value, json};
 
+use crate::hand_over::{stopped_before_its_end, take_up, view};
 use crate::support::{
     ACCOUNTS, HYBRID, MESSAGES, accounts, admin, brief, campaign, faults, note, status_of, text, user,
 };
@@ -298,6 +301,46 @@ async fn a_text_that_was_made_before_texts_were_judged_is_judged_when_it_is_revi
     let contents = json!([{"step": "message:instagram", "content": FINE}]);
     let refused = review(json!({"workflowId": id, "action": "approve", "contents": contents})).await?;
     assert_eq!((refused.status, text(&refused.body["code"])), (422, "compliance_violation"), "{}", refused.body);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_text_that_was_made_before_texts_were_judged_is_judged_when_its_workflow_is_taken_up() -> Result<()> {
+    let app = start().await?;
+    let workflow = stopped_before_its_end(&app, &brief("campaign_execution", &["onlyfans", "instagram"])).await?;
+    // As it was kept before: without a verdict, whatever it says.
+    app.stores
+        .execute(
+            "UPDATE orchestrator.workflows SET checkpoint = jsonb_set(checkpoint #- '{texts,message:onlyfans,judged}' #- '{texts,plan,judged}',
+                '{texts,message:onlyfans,content}', to_jsonb($1::text))",
+            &[&NEVER],
+        )
+        .await?;
+    take_up(&app, &workflow).await?;
+    let shown = view(&app, &workflow).await?;
+    assert!(shown["status"] == "completed" && !shown["content"].to_string().contains("b3st1ality"), "{shown}");
+    let steps: Vec<_> = shown["attempts"].as_array().unwrap().iter().map(|one| text(&one["step"])).collect();
+    let times = |step: &str| steps.iter().filter(|one| **one == step).count();
+    // What may be used is, and what may not is made again.
+    assert_eq!([times("plan"), times("message:onlyfans"), times("message:instagram")], [1, 2, 1], "{steps:?}");
+    let said = "SELECT verdict FROM orchestrator.judgements WHERE step = 'message:onlyfans' ORDER BY at";
+    let said = app.stores.rows(said, &[]).await?;
+    assert_eq!(said, ["allow", "block", "allow"].map(|verdict| json!({"verdict": verdict})));
+    Ok(())
+}
+
+#[tokio::test]
+async fn judgements_are_forgotten_after_400_days() -> Result<()> {
+    let app = start().await?;
+    for recipient in ["fan-1", "fan-2"] {
+        post(&app, "onlyfans-messages", MESSAGES, &note(ACCOUNT, recipient, FINE)).await?;
+    }
+    let ages = "UPDATE orchestrator.judgements SET at = now() - make_interval(days => CASE WHEN id = (SELECT min(id) FROM orchestrator.judgements)
+                    THEN 401 ELSE 399 END)";
+    ensure!(app.stores.execute(ages, &[]).await? == 2, "both were judged");
+    let before = rows(&app, "judgements").await?;
+    app.function("message-sweeper")?.invoke(&json!({}), Duration::from_secs(30)).await?;
+    assert_eq!(rows(&app, "judgements").await?, before[1..]);
     Ok(())
 }
 

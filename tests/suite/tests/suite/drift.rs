@@ -333,6 +333,20 @@ fn crates_depend_downwards_only() -> Result<()> {
     Ok(())
 }
 
+/// A binary whose own crate has a profile of its own keeps its symbols unless that says `strip` as well.
+#[test]
+fn every_function_is_built_without_symbols() -> Result<()> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
+    assert!(manifest.contains("\nstrip = true\n"));
+    let of_release = manifest.split("[profile.release.package]").nth(1).and_then(|rest| rest.split("\n[").next());
+    let of_release = of_release.context("packages of the release profile")?;
+    for function in folders("functions")? {
+        let own = of_release.lines().find(|line| line.starts_with(&format!("{function} =")));
+        assert!(own.is_none_or(|own| own.contains("strip = true")), "{function} would keep its symbols");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_domain_has_no_io() -> Result<()> {
     let manifest = fs::read_to_string(root().join("shared/domain/Cargo.toml"))?;

@@ -67,8 +67,8 @@ pub(crate) async fn books_are_closed(app: &App, workflow: &str) -> Result<()> {
 }
 
 /// Has a workflow taken up while the end of its instagram text cannot be kept, and behind it that of the other is: all texts are then
-/// there, and its end is not. It is taken up again when the store is well, and shown.
-async fn ended_by_the_next(app: &App, body: &Value) -> Result<(String, Value)> {
+/// there, and its end is not. Its lease has run out, and the store is well again.
+pub(crate) async fn stopped_before_its_end(app: &App, body: &Value) -> Result<String> {
     let workflow = queued(app, body).await?;
     let blip = "CREATE FUNCTION orchestrator.blip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'blip'; END $$";
     app.stores.execute(blip, &[]).await?;
@@ -83,6 +83,12 @@ async fn ended_by_the_next(app: &App, body: &Value) -> Result<(String, Value)> {
     assert!(shown["status"] == "running" && shown["error"]["code"].is_null(), "{shown}");
     app.stores.execute("DROP FUNCTION orchestrator.blip() CASCADE", &[]).await?;
     lease_runs_out(app, &workflow).await?;
+    Ok(workflow)
+}
+
+/// Has such a workflow taken up once more, and shows it.
+async fn ended_by_the_next(app: &App, body: &Value) -> Result<(String, Value)> {
+    let workflow = stopped_before_its_end(app, body).await?;
     take_up(app, &workflow).await?;
     let shown = view(app, &workflow).await?;
     assert_eq!(shown["status"], "completed", "{shown}");
