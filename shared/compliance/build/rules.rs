@@ -76,6 +76,9 @@ struct Rule {
     joked: Option<bool>,
     /// Or what this finds in the text in small letters, with numbers in digits (`src/plain.rs`); with `near` it is the first of them.
     pattern: Option<String>,
+    /// What the pattern finds has one of these in it (`0-9`: a digit, `6-19`: such a number, `a.a`: a dot within a word): where a text has none it is not looked for.
+    #[serde(default)]
+    needs: Vec<String>,
     /// In place of the category's.
     severity: Option<String>,
     reason: Option<String>,
@@ -192,9 +195,10 @@ pub(crate) fn tables(folder: &Path) -> String {
         for rule in &category.rule {
             let id = format!("{name}.{}", rule.id);
             let mut clauses = Vec::new();
+            assert!(rule.pattern.is_some() != rule.needs.is_empty(), "{id}: a pattern says what it needs");
             if let Some(pattern) = &rule.pattern {
                 clauses.push(format!("Clause::Pattern({})", patterns.len()));
-                patterns.push(pattern.clone());
+                patterns.push((pattern.clone(), rule.needs.clone()));
             }
             let groups = rule.near.iter().chain(Some(&rule.any).filter(|any| !any.is_empty()));
             clauses.extend(groups.map(|group| format!("Clause::Group({})", terms.group(group, &id))));
@@ -228,6 +232,10 @@ pub(crate) fn tables(folder: &Path) -> String {
             .expect("a text takes it");
         }
     }
+    let patterns: Vec<_> = patterns
+        .iter()
+        .map(|(pattern, needs)| format!("Pattern {{ regex: {pattern:?}, needs: &{needs:?} }}"))
+        .collect();
     let mut named = String::new();
     for (constant, set) in NAMED {
         let group = terms.group(&[format!("@{set}")], "the judge");
@@ -251,7 +259,7 @@ pub(crate) fn tables(folder: &Path) -> String {
         "/// The day of the last change of a rule.\npub const VERSION: &str = {version:?};\n\
          pub(crate) static CATEGORIES: &[Category] = &[\n{categories}];\n\
          pub(crate) static RULES: &[Rule] = &[\n{rules}];\n\
-         pub(crate) static PATTERNS: &[&str] = &{patterns:?};\n\
+         pub(crate) static PATTERNS: &[Pattern] = &[{}];\n\
          {named}pub(crate) const GROUPS: usize = {};\n\
          pub(crate) static TERM_TEXT: &str = {text:?};\n\
          pub(crate) static TERM_GROUPS: &[u16] = &{groups:?};\n\
@@ -259,6 +267,7 @@ pub(crate) fn tables(folder: &Path) -> String {
          pub(crate) static TERMS: &[(u32, u16)] = &[{begins}];\n\
          /// The first term of each digit and letter.\n\
          pub(crate) static FIRST: [u16; 37] = [{}];\n",
+        patterns.join(", "),
         terms.groups.len(),
         letters.join(", "),
     )

@@ -95,6 +95,20 @@ impl Plain {
         numbered
     }
 
+    /// Whether it has one of these in it; `0-9` is a digit, `6-19` such a number, `a.a` a dot within a word.
+    pub(crate) fn has(&self, needs: &[&str]) -> bool {
+        let is_dotted =
+            |three: &[u8]| matches!(three, [a, b'.', b] if a.is_ascii_alphanumeric() && b.is_ascii_alphanumeric());
+        let is_age = |digits: &str| digits.len() <= 2 && digits.parse().is_ok_and(|number| (6..=19).contains(&number));
+        let is_there = |need: &&str| match *need {
+            "0-9" => self.text.bytes().any(|byte| byte.is_ascii_digit()),
+            "6-19" => self.text.split(|letter: char| !letter.is_ascii_digit()).any(is_age),
+            "a.a" => self.text.as_bytes().windows(3).any(is_dotted),
+            need => self.text.contains(need),
+        };
+        needs.iter().any(is_there)
+    }
+
     /// Where a part of it is in the original.
     pub(crate) fn place(&self, from: usize, to: usize) -> Option<(u32, u32)> {
         let (first, last) = (self.places.get(from)?, self.places.get(to.checked_sub(1)?)?);

@@ -43,6 +43,14 @@ impl Category {
     }
 }
 
+/// What is looked for beside terms.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    pub(crate) regex: &'static str,
+    /// Whatever it finds has one of these in it; `0-9` is a digit, `6-19` such a number, `a.a` a dot within a word.
+    pub(crate) needs: &'static [&'static str],
+}
+
 /// What a rule asks for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Clause {
