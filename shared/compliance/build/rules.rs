@@ -197,6 +197,7 @@ pub(crate) fn tables(folder: &Path) -> String {
             let mut clauses = Vec::new();
             assert!(rule.pattern.is_some() != rule.needs.is_empty(), "{id}: a pattern says what it needs");
             if let Some(pattern) = &rule.pattern {
+                assert!(pattern.is_ascii(), "{id}: a pattern is matched against ASCII");
                 clauses.push(format!("Clause::Pattern({})", patterns.len()));
                 patterns.push((pattern.clone(), rule.needs.clone()));
             }

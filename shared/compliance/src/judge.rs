@@ -26,7 +26,7 @@ const MAX_FINDINGS: usize = 50;
 const NEIGHBOURS: usize = 32;
 /// A pattern sees so many bytes at once, and the last ones of these again: what it finds is shorter.
 const WINDOW: usize = 2048;
-const OVERLAP: usize = 256;
+const OVERLAP: usize = 512;
 /// The end of a sentence, and of a line, is as far as so many words.
 const STOP_WORDS: u32 = 3;
 const LINE_WORDS: u32 = 3;

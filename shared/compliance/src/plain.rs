@@ -40,6 +40,7 @@ impl Plain {
                 '．' | '。' | '․' | '·' | '•' => letters.push(b'.', place),
                 '＠' => letters.push(b'@', place),
                 '／' => letters.push(b'/', place),
+                '€' | '£' | '¥' => letters.push(b'$', place),
                 _ if character.is_whitespace() => letters.push(b' ', place),
                 _ => plain_letters(character, &mut four).iter().for_each(|letter| letters.push(*letter, place)),
             }

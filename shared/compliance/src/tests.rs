@@ -9,6 +9,9 @@ use crate::fold::fold;
 use crate::judge::{Judgement, judge};
 use crate::rule::{Action, CATEGORIES, Clause, RULES};
 
+/// Ages under 18 as they are said, of whoever is here, and what is no age: prices, things, times, memories, other people's children.
+mod ages;
+
 /// What no level lets pass.
 const NEVER: [&str; 9] = [
     "minors",
@@ -169,6 +172,12 @@ fn a_long_text_hides_no_pattern() {
     }
     for gap in [" ", "\n", " \n", "\t\u{200b}\r\n"] {
         assert!(finds(&judge(&format!("i am{}15 years old", gap.repeat(3000)), Relaxed), "minors"), "{gap:?}");
+    }
+    let host = format!("{}.", "a".repeat(40)).repeat(5);
+    for length in (1500..2100).step_by(3) {
+        let text =
+            format!("{} {host}mypage.com/{}", "blue ".repeat(length / 5) + &"x".repeat(length % 5), "x".repeat(60));
+        assert!(finds(&judge(&text, Relaxed), "links"), "behind {length} bytes");
     }
     for length in [0, 1500, 1900, 2040, 3000] {
         let text = format!("{}mypage.com/{}", "blue ".repeat(length / 5), "x".repeat(600));
