@@ -39,6 +39,9 @@ struct Category {
     spoken: bool,
     #[serde(default)]
     joked: bool,
+    /// What stands for `{name}` in its patterns.
+    #[serde(default)]
+    fragments: BTreeMap<String, String>,
     rule: Vec<Rule>,
 }
 
@@ -74,7 +77,8 @@ struct Rule {
     told: Option<bool>,
     spoken: Option<bool>,
     joked: Option<bool>,
-    /// Or what this finds in the text in small letters, with numbers in digits (`src/plain.rs`); with `near` it is the first of them.
+    /// Or what this finds in the text in small letters, with numbers in digits (`src/plain.rs`); with `near` it is the first of them. If it has a
+    /// group, only what that takes is its place: other words of the match may be its neighbours.
     pattern: Option<String>,
     /// What the pattern finds has one of these in it (`0-9`: a digit, `6-19`: such a number, `a.a`: a dot within a word): where a text has none it is not looked for.
     #[serde(default)]
@@ -143,6 +147,16 @@ fn fold(term: &str, of: &str) -> String {
     folded
 }
 
+/// A pattern with its fragments in it; `{2}` and `{0,2}` are no names.
+fn whole(pattern: &str, fragments: &BTreeMap<String, String>, of: &str) -> String {
+    let replaced =
+        |whole: String, (name, fragment): (&String, &String)| whole.replace(&format!("{{{name}}}"), fragment);
+    let whole = fragments.iter().fold(pattern.to_owned(), replaced);
+    let is_whole = whole.split('{').skip(1).all(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
+    assert!(is_whole, "{of}: {whole}: a fragment is not known");
+    whole
+}
+
 fn variant(text: &str, of: &str, known: &[(&str, &'static str)]) -> &'static str {
     known
         .iter()
@@ -199,7 +213,7 @@ pub(crate) fn tables(folder: &Path) -> String {
             if let Some(pattern) = &rule.pattern {
                 assert!(pattern.is_ascii(), "{id}: a pattern is matched against ASCII");
                 clauses.push(format!("Clause::Pattern({})", patterns.len()));
-                patterns.push((pattern.clone(), rule.needs.clone()));
+                patterns.push((whole(pattern, &category.fragments, &id), rule.needs.clone()));
             }
             let groups = rule.near.iter().chain(Some(&rule.any).filter(|any| !any.is_empty()));
             clauses.extend(groups.map(|group| format!("Clause::Group({})", terms.group(group, &id))));

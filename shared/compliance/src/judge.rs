@@ -1,12 +1,14 @@
 //! The judgement of a text.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::iter;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use huntaze_domain::intent::ComplianceLevel;
-use regex_lite::{Regex, RegexBuilder};
+use regex_lite::{Captures, Regex, RegexBuilder};
 use serde::Serialize;
 
 use crate::fold::{Gap, Unit, as_written, fold};
@@ -148,9 +150,9 @@ pub fn judge_for(text: &str, level: ComplianceLevel, own: &Own) -> Judgement {
     let mut findings: Vec<Finding> = Vec::new();
     // Each is another way to show the same text, in the same bytes.
     for shown in iter::once(Cow::Borrowed(text)).chain(markup::without(text).map(Cow::Owned)) {
-        let plain = Plain::new(&shown);
+        let patterns = Matches::new(&shown);
         for units in iter::once(fold(&shown)).chain(as_written(&shown)) {
-            let found = read_as(&units, &plain, level, own);
+            let found = read_as(&units, &patterns, level, own);
             let new: Vec<_> =
                 found.into_iter().filter(|one| findings.iter().all(|known| known.rule != one.rule)).collect();
             findings.extend(new);
@@ -160,15 +162,10 @@ pub fn judge_for(text: &str, level: ComplianceLevel, own: &Own) -> Judgement {
 }
 
 /// What is wrong with a text in one order of its letters.
-fn read_as(units: &[Unit], plain: &Plain, level: ComplianceLevel, own: &Own) -> Vec<Finding> {
+fn read_as(units: &[Unit], patterns: &Matches, level: ComplianceLevel, own: &Own) -> Vec<Finding> {
     let read = Read::new(units, own.allowed(units));
-    let patterns = |number: usize| -> Vec<Place> {
-        if !plain.has(PATTERNS[number].needs) {
-            return Vec::new();
-        }
-        let found = matches(&REGEXES[number], &plain.text);
-        found.filter_map(|(from, to)| plain.place(from, to)).filter_map(|place| read.place(place)).collect()
-    };
+    let patterns =
+        |number: usize| patterns.of(number).iter().filter_map(|place| read.place(*place)).collect::<Vec<Place>>();
     let finding = |rule: &Rule| {
         let (start, end) = read.broken(rule, &patterns)?;
         let (Rule { id, severity, reason, suggestion, .. }, category) = (*rule, &CATEGORIES[rule.category]);
@@ -179,17 +176,60 @@ fn read_as(units: &[Unit], plain: &Plain, level: ComplianceLevel, own: &Own) -> 
     RULES.iter().filter_map(finding).chain(own.unwanted(units)).collect()
 }
 
-/// Where a pattern is in a text of ASCII. It is searched for in windows: in the whole, each match may look at all of the rest.
-fn matches<'a>(regex: &'static Regex, text: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
+/// Where the patterns are in a text, in bytes of the original: each is looked for once, and only if it is asked for.
+struct Matches {
+    plain: Plain,
+    found: Vec<OnceCell<Vec<(u32, u32)>>>,
+}
+
+impl Matches {
+    fn new(text: &str) -> Self {
+        Self { plain: Plain::new(text), found: vec![OnceCell::new(); PATTERNS.len()] }
+    }
+
+    fn of(&self, number: usize) -> &[(u32, u32)] {
+        self.found[number].get_or_init(|| match self.plain.has(PATTERNS[number].needs) {
+            true => {
+                let found = matches(&REGEXES[number], &self.plain.text);
+                found.filter_map(|found| self.plain.place(found.place)).collect()
+            }
+            false => Vec::new(),
+        })
+    }
+}
+
+/// What a pattern found in a text: all of it, and the place of it: what its group takes, if it has one.
+struct Match {
+    whole: Range<usize>,
+    place: Range<usize>,
+}
+
+/// What a pattern finds in a text of ASCII. It is searched for in windows: in the whole, each match may look at all of the rest.
+fn matches<'a>(regex: &'static Regex, text: &'a str) -> impl Iterator<Item = Match> + 'a {
     let is_last = |from: usize| from + WINDOW >= text.len();
-    let starts = std::iter::successors(Some(0), move |from| (!is_last(*from)).then(|| from + WINDOW - OVERLAP));
+    let starts = iter::successors(Some(0), move |from| (!is_last(*from)).then(|| from + WINDOW - OVERLAP));
     starts.flat_map(move |from| {
         let part = text.get(from..text.len().min(from + WINDOW)).unwrap_or_default();
         // What touches a cut may go on behind it, and is found as a whole in the window beside.
-        let is_cut = move |at: &(usize, usize)| at.0 == 0 && from > 0 || at.1 == part.len() && !is_last(from);
-        let found = regex.find_iter(part).map(|found| (found.start(), found.end()));
-        found.filter(move |at| !is_cut(at)).map(move |(start, end)| (from + start, from + end))
+        let is_cut = move |at: &Range<usize>| at.start == 0 && from > 0 || at.end == part.len() && !is_last(from);
+        let in_text = move |at: Range<usize>| from + at.start..from + at.end;
+        let found = found_in(regex, part).into_iter().filter(move |found| !is_cut(&found.whole));
+        found.map(move |Match { whole, place }| Match { whole: in_text(whole), place: in_text(place) })
     })
+}
+
+/// What a pattern finds in one window.
+fn found_in(regex: &Regex, part: &str) -> Vec<Match> {
+    // Groups cost more to look for.
+    if regex.captures_len() == 1 {
+        return regex.find_iter(part).map(|found| Match { whole: found.range(), place: found.range() }).collect();
+    }
+    let in_group = |found: Captures<'_>| {
+        let whole = found.get(0)?.range();
+        let group = found.iter().skip(1).flatten().next();
+        Some(Match { place: group.map_or(whole.clone(), |group| group.range()), whole })
+    };
+    regex.captures_iter(part).filter_map(in_group).collect()
 }
 
 pub(crate) fn level_number(level: ComplianceLevel) -> usize {
@@ -443,8 +483,8 @@ mod tests {
         let mut found = vec![0; PATTERNS.len()];
         for plain in texts.lines().map(Plain::new) {
             for (number, pattern) in PATTERNS.iter().enumerate() {
-                for (from, to) in matches(&REGEXES[number], &plain.text) {
-                    let part = &plain.text[from..to];
+                for one in matches(&REGEXES[number], &plain.text) {
+                    let part = &plain.text[one.whole];
                     assert!(Plain::new(part).has(pattern.needs), "{pattern:?}: {part}");
                     found[number] += 1;
                 }

@@ -1,6 +1,8 @@
 //! A text in small letters, digits and the marks that addresses and numbers are written with, each with its place in the original: what the patterns
 //! of the rules are matched against.
 
+use std::ops::Range;
+
 use crate::fold::{is_unseen, plain_letters};
 
 #[rustfmt::skip]
@@ -24,6 +26,30 @@ pub(crate) struct Plain {
     pub(crate) text: String,
     /// Of each byte, where it is in the original.
     places: Vec<(u32, u32)>,
+    has: Has,
+}
+
+/// What many patterns need.
+#[derive(Debug, Default)]
+struct Has {
+    digit: bool,
+    /// A number from 6 to 19.
+    age: bool,
+    /// A dot within a word.
+    dotted: bool,
+}
+
+impl Has {
+    fn of(text: &str) -> Self {
+        let is_age = |digits: &str| digits.len() <= 2 && digits.parse().is_ok_and(|number| (6..=19).contains(&number));
+        let is_dotted =
+            |three: &[u8]| matches!(three, [a, b'.', b] if a.is_ascii_alphanumeric() && b.is_ascii_alphanumeric());
+        Self {
+            digit: text.bytes().any(|byte| byte.is_ascii_digit()),
+            age: text.split(|letter: char| !letter.is_ascii_digit()).any(is_age),
+            dotted: text.as_bytes().windows(3).any(is_dotted),
+        }
+    }
 }
 
 impl Plain {
@@ -63,8 +89,11 @@ impl Plain {
 
     /// With number words as digits.
     fn numbered(self) -> Self {
-        let mut numbered =
-            Self { text: String::with_capacity(self.text.len()), places: Vec::with_capacity(self.places.len()) };
+        let mut numbered = Self {
+            text: String::with_capacity(self.text.len()),
+            places: Vec::with_capacity(self.places.len()),
+            has: Has::default(),
+        };
         let bytes = self.text.as_bytes();
         let (mut at, mut after_ten) = (0, false);
         while at < bytes.len() {
@@ -93,26 +122,23 @@ impl Plain {
                 at += 1;
             }
         }
-        numbered
+        Self { has: Has::of(&numbered.text), ..numbered }
     }
 
     /// Whether it has one of these in it; `0-9` is a digit, `6-19` such a number, `a.a` a dot within a word.
     pub(crate) fn has(&self, needs: &[&str]) -> bool {
-        let is_dotted =
-            |three: &[u8]| matches!(three, [a, b'.', b] if a.is_ascii_alphanumeric() && b.is_ascii_alphanumeric());
-        let is_age = |digits: &str| digits.len() <= 2 && digits.parse().is_ok_and(|number| (6..=19).contains(&number));
         let is_there = |need: &&str| match *need {
-            "0-9" => self.text.bytes().any(|byte| byte.is_ascii_digit()),
-            "6-19" => self.text.split(|letter: char| !letter.is_ascii_digit()).any(is_age),
-            "a.a" => self.text.as_bytes().windows(3).any(is_dotted),
+            "0-9" => self.has.digit,
+            "6-19" => self.has.age,
+            "a.a" => self.has.dotted,
             need => self.text.contains(need),
         };
         needs.iter().any(is_there)
     }
 
     /// Where a part of it is in the original.
-    pub(crate) fn place(&self, from: usize, to: usize) -> Option<(u32, u32)> {
-        let (first, last) = (self.places.get(from)?, self.places.get(to.checked_sub(1)?)?);
+    pub(crate) fn place(&self, part: Range<usize>) -> Option<(u32, u32)> {
+        let (first, last) = (self.places.get(part.start)?, self.places.get(part.end.checked_sub(1)?)?);
         Some((first.0, last.1))
     }
 }
@@ -135,6 +161,6 @@ mod tests {
             assert_eq!(Plain::new(text).text, plain, "{text}");
         }
         let plain = Plain::new("j'ai dix-sept ans");
-        assert_eq!(plain.place(5, 7), Some((5, 13)));
+        assert_eq!(plain.place(5..7), Some((5, 13)));
     }
 }

@@ -158,8 +158,10 @@ fn bare(text: &str) -> Vec<Range<usize>> {
 fn is_mark(text: &str, place: Range<usize>) -> bool {
     let word = &text[place.clone()];
     let is_price = || {
-        text[..place.start].ends_with(['$', '€', '£'])
-            || text[place.end..].trim_start_matches([' ', '\u{A0}', '\u{202F}']).starts_with(['$', '€', '£', '%'])
+        let behind = text[place.end..].trim_start_matches([' ', '\u{A0}', '\u{202F}']);
+        // A word that begins with `%` is another placeholder: kisses stand before it, no price.
+        let is_percent = behind.strip_prefix('%').is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+        text[..place.start].ends_with(['$', '€', '£']) || behind.starts_with(['$', '€', '£']) || is_percent
     };
     match word {
         "TODO" | "TBD" | "FIXME" => true,
@@ -195,6 +197,7 @@ mod tests {
             ("Hey <insert name>!", "<insert name>"),
             ("Hey %NAME%!", "%NAME%"),
             ("Only 5% left, %first_name%", "%first_name%"),
+            ("Love, XX %first_name%", "%first_name%"),
             ("Here: [insert link here]", "[insert link here]"),
             ("Here: [insert a short and spicy teaser]", "[insert a short and spicy teaser]"),
             ("Here: (insert link here)", "(insert link here)"),

@@ -5,17 +5,15 @@ use crate::judge::judge;
 
 #[test]
 fn an_age_under_18_is_found_however_it_is_said() {
-    for text in UNDER_18 {
-        assert!(finds(&judge(text, Relaxed), "minors"), "{text}");
-    }
+    let missed: Vec<_> = UNDER_18.iter().filter(|text| !finds(&judge(text, Relaxed), "minors")).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
 }
 
 #[test]
 fn what_is_no_age_of_anybody_here_is_harmless() {
-    for text in NO_AGE {
-        let judged = judge(text, Relaxed);
-        assert!(judged.findings.is_empty(), "{text}: {judged:?}");
-    }
+    let findings = |text: &&str| judge(text, Relaxed).findings.iter().map(|one| one.rule).collect::<Vec<_>>();
+    let flagged: Vec<_> = NO_AGE.iter().map(|text| (text, findings(text))).filter(|one| !one.1.is_empty()).collect();
+    assert!(flagged.is_empty(), "{flagged:#?}");
 }
 
 #[rustfmt::skip]
@@ -119,6 +117,19 @@ const UNDER_18: &[&str] = &[
     "notre plus jeune modèle a eu seize ans la semaine dernière, premier set nu vendredi",
     "j'ai 15 ans et j'ai envie de toi",
     "You are so hot, jailbait set in my DMs",
+    "the girl in this clip is 15",
+    "la fille dans ce clip a 15 ans",
+    "Our new girl is 16 and she is wild, unlock",
+    "My roommate is 17 and she stars in tonight's video, unlock",
+    "I'm 16 and my brother films me",
+    "she is 16 but looks 21, subscribe for her first nude",
+    "I'm sixteen years old",
+    "16 yo nude photos in my vault",
+    "im in 11th grade lol wanna buy a set",
+    "j'ai 17 ans depuis hier, débloque mon set",
+    "I turned 16 yesterday, birthday nudes",
+    "je suis en première au lycée, tu veux mes nudes ?",
+    "my homework is done, so pay for the pictures",
 ];
 
 #[rustfmt::skip]
@@ -202,4 +213,32 @@ const NO_AGE: &[&str] = &[
     "I cannot vote for myself so please vote for me in the top creators",
     "New set drops @ midnight.\n\nKisses",
     "Live @ 9pm.\n\n\nSee you there",
+    "I have 16 new photos for you",
+    "she's 17 months old and already walking",
+    "The girl in this clip is 25",
+    "My sofa is 15 years old and we filmed the clip on it",
+    "the model is wearing a size 12",
+    "I am 15 minutes away, clip is ready",
+    "my dog turned 12 last week, new photo set in the shop",
+    "j'ai 15 clips à te montrer",
+    "mon chien a 12 ans aujourd'hui",
+    "I did my homework on what you like, unlock",
+    "I've been on here for 10 years, my first set was free",
+    "I am 10 out of 10 today, unlock my clip",
+    "high school was hell, glad I'm 30 now, new clip out",
+    "I'm still in high school reunion mode lol",
+    "she is a lyceenne in the film",
+    "If someone says she is in high school we block the account",
+    "I am in seconde position",
+    "my kid is in ninth grade and I am a single mom",
+    "I'm 16 percent done with the edit",
+    "he is 15 kilos of pure love, my bulldog",
+    "I turned 17 followers into 17k",
+    "age: 34, height: 1.70",
+    "je suis en première ligne pour ton set",
+    "ma voisine a 16 ans de plus que moi",
+    "my friend is 16 years older than me, new clip with her",
+    "elle a 15 ans de carrière et tourne un clip avec moi",
+    "I was 16 when I started dancing, now my videos are online",
+    "my fans are 18 or older",
 ];
