@@ -6,7 +6,7 @@
 //! for (`src/rule.rs`). A term is written in small letters: a space is a gap, `'` or `-` may be one, `*` lets a word go on. `@name` is a set of
 //! `rules/sets`: words that several rules use, frames that the judge asks for, and classes of words that stand for each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,11 +100,13 @@ struct Terms {
     known: BTreeMap<Vec<String>, usize>,
     /// Words that several rules ask for, as `@name`.
     sets: BTreeMap<String, Vec<String>>,
+    used: BTreeSet<String>,
 }
 
 impl Terms {
     /// The number of a group of terms.
     fn group(&mut self, terms: &[String], of: &str) -> usize {
+        assert_once(terms, of);
         let mut folded = Vec::new();
         let mut rest: Vec<&String> = terms.iter().collect();
         // A set may be made of others.
@@ -112,6 +114,7 @@ impl Terms {
             match term.strip_prefix('@') {
                 None => folded.push(fold(term, of)),
                 Some(name) => {
+                    self.used.insert(name.to_owned());
                     rest.extend(self.sets.get(name).unwrap_or_else(|| panic!("{of}: there is no set {name}")))
                 }
             }
@@ -125,6 +128,12 @@ impl Terms {
         }
         number
     }
+}
+
+fn assert_once(terms: &[String], of: &str) {
+    let mut known = BTreeSet::new();
+    let twice: Vec<_> = terms.iter().filter(|term| !known.insert(*term)).collect();
+    assert!(twice.is_empty(), "{of}: twice in one list: {twice:?}");
 }
 
 /// A term as it is matched: letters, ` ` where a gap must be, `'` where one may be, `*` where a word may go on.
@@ -255,6 +264,10 @@ pub(crate) fn tables(folder: &Path) -> String {
     for (constant, set) in NAMED {
         let group = terms.group(&[format!("@{set}")], "the judge");
         writeln!(named, "pub(crate) const {constant}: usize = {group};").expect("a text takes it");
+    }
+    for (name, set) in &terms.sets {
+        assert_once(set, name);
+        assert!(terms.used.contains(name), "nobody uses the set {name}");
     }
     // A term is kept once, however many groups have it.
     let mut all: BTreeMap<&str, Vec<usize>> = BTreeMap::new();

@@ -20,6 +20,11 @@ const NUMBERS: &[(&str, &str)] = &[
 /// Of French, where `dix-sept` is one number.
 const AFTER_TEN: &[(&str, &str)] = &[("sept", "17"), ("huit", "18"), ("neuf", "19")];
 
+/// A sign that is neither a letter nor a mark of ASCII, such as an emoji: a blank to the patterns, and a pause to those that ask for it.
+const SIGN: u8 = 0x0B;
+/// The weakest first.
+const BLANKS: [u8; 3] = [b' ', SIGN, b'\n'];
+
 /// Such a text.
 #[derive(Debug, Default)]
 pub(crate) struct Plain {
@@ -68,18 +73,22 @@ impl Plain {
                 '／' => letters.push(b'/', place),
                 '€' | '£' | '¥' => letters.push(b'$', place),
                 _ if character.is_whitespace() => letters.push(b' ', place),
-                _ => plain_letters(character, &mut four).iter().for_each(|letter| letters.push(*letter, place)),
+                _ => match plain_letters(character, &mut four) {
+                    b" " => letters.push(SIGN, place),
+                    plain => plain.iter().for_each(|letter| letters.push(*letter, place)),
+                },
             }
         }
         letters.numbered()
     }
 
     fn push(&mut self, letter: u8, place: (u32, u32)) {
-        // Any number of spaces is one, or one new line: what they part stays near.
-        if matches!(letter, b' ' | b'\n') && self.text.ends_with([' ', '\n']) {
-            if letter == b'\n' && self.text.ends_with(' ') {
+        // Any number of blanks is one, the strongest: what they part stays near.
+        let strength = |letter: u8| BLANKS.iter().position(|blank| *blank == letter);
+        if let Some((new, last)) = strength(letter).zip(self.text.bytes().next_back().and_then(strength)) {
+            if new > last {
                 self.text.pop();
-                self.text.push('\n');
+                self.text.push(char::from(letter));
             }
             return;
         }
@@ -157,6 +166,7 @@ mod tests {
             ("someone often", "someone often"),
             ("l’âge", "l'age"),
             ("a  b \n \r\n c\t\n", "a b\nc\n"),
+            ("a 😘 b😘😘c \n😘 d", "a\u{b}b\u{b}c\nd"),
         ] {
             assert_eq!(Plain::new(text).text, plain, "{text}");
         }

@@ -159,8 +159,12 @@ fn is_mark(text: &str, place: Range<usize>) -> bool {
     let word = &text[place.clone()];
     let is_price = || {
         let behind = text[place.end..].trim_start_matches([' ', '\u{A0}', '\u{202F}']);
-        // A word that begins with `%` is another placeholder: kisses stand before it, no price.
-        let is_percent = behind.strip_prefix('%').is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+        // `%NAME%` is another placeholder: kisses stand before it, no price.
+        let is_name = |rest: &str| {
+            let behind = rest.trim_start_matches(|letter: char| letter.is_alphanumeric() || letter == '_');
+            behind.len() < rest.len() && behind.starts_with('%')
+        };
+        let is_percent = behind.strip_prefix('%').is_some_and(|rest| !is_name(rest));
         text[..place.start].ends_with(['$', '€', '£']) || behind.starts_with(['$', '€', '£']) || is_percent
     };
     match word {
@@ -217,6 +221,7 @@ mod tests {
             ("It costs XXXX today", "XXXX"),
             ("It costs $XX today", "XX"),
             ("XX % off", "XX"),
+            ("Get XX%OFF", "XX"),
             ("XX\u{A0}€ de moins", "XX"),
             ("Lorem ipsum dolor", "Lorem ipsum"),
             ("LOREM\nIPSUM", "LOREM\nIPSUM"),
