@@ -156,11 +156,12 @@ fn fold(term: &str, of: &str) -> String {
     folded
 }
 
-/// A pattern with its fragments in it; `{2}` and `{0,2}` are no names.
+/// A pattern with its fragments in it, which may be made of others; `{2}` and `{0,2}` are no names.
 fn whole(pattern: &str, fragments: &BTreeMap<String, String>, of: &str) -> String {
     let replaced =
         |whole: String, (name, fragment): (&String, &String)| whole.replace(&format!("{{{name}}}"), fragment);
-    let whole = fragments.iter().fold(pattern.to_owned(), replaced);
+    let once = |whole: String, _| fragments.iter().fold(whole, replaced);
+    let whole = fragments.iter().fold(pattern.to_owned(), once);
     let is_whole = whole.split('{').skip(1).all(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
     assert!(is_whole, "{of}: {whole}: a fragment is not known");
     whole
