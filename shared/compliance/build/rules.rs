@@ -206,7 +206,7 @@ pub(crate) fn tables(folder: &Path) -> String {
         toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     let sets = ["words.toml", "frames.toml", "classes.toml"].into_iter().flat_map(sets).collect();
-    let (mut terms, mut patterns) = (Terms { sets, ..Terms::default() }, Vec::new());
+    let (mut terms, mut patterns) = (Terms { sets, ..Terms::default() }, Vec::<(String, Vec<String>)>::new());
     let (mut categories, mut rules, mut version) = (String::new(), String::new(), String::new());
     for (number, file) in files.iter().enumerate() {
         let name = file.file_stem().and_then(|stem| stem.to_str()).expect("a file has a name");
@@ -222,8 +222,11 @@ pub(crate) fn tables(folder: &Path) -> String {
             assert!(rule.pattern.is_some() != rule.needs.is_empty(), "{id}: a pattern says what it needs");
             if let Some(pattern) = &rule.pattern {
                 assert!(pattern.is_ascii(), "{id}: a pattern is matched against ASCII");
-                clauses.push(format!("Clause::Pattern({})", patterns.len()));
-                patterns.push((whole(pattern, &category.fragments, &id), rule.needs.clone()));
+                // Rules may ask for the same one, which is looked for once.
+                let pattern = (whole(pattern, &category.fragments, &id), rule.needs.clone());
+                let known = patterns.iter().position(|known| *known == pattern);
+                clauses.push(format!("Clause::Pattern({})", known.unwrap_or(patterns.len())));
+                patterns.extend(known.is_none().then_some(pattern));
             }
             let groups = rule.near.iter().chain(Some(&rule.any).filter(|any| !any.is_empty()));
             clauses.extend(groups.map(|group| format!("Clause::Group({})", terms.group(group, &id))));
