@@ -220,10 +220,6 @@ fn matches<'a>(regex: &'static Regex, text: &'a str) -> impl Iterator<Item = Mat
 
 /// What a pattern finds in one window.
 fn found_in(regex: &Regex, part: &str) -> Vec<Match> {
-    // Groups cost more to look for.
-    if regex.captures_len() == 1 {
-        return regex.find_iter(part).map(|found| Match { whole: found.range(), place: found.range() }).collect();
-    }
     let in_group = |found: Captures<'_>| {
         let whole = found.get(0)?.range();
         let group = found.iter().skip(1).flatten().next();

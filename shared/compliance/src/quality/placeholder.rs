@@ -159,12 +159,10 @@ fn is_mark(text: &str, place: Range<usize>) -> bool {
     let word = &text[place.clone()];
     let is_price = || {
         let behind = text[place.end..].trim_start_matches([' ', '\u{A0}', '\u{202F}']);
-        // `%NAME%` is another placeholder: kisses stand before it, no price.
-        let is_name = |rest: &str| {
-            let behind = rest.trim_start_matches(|letter: char| letter.is_alphanumeric() || letter == '_');
-            behind.len() < rest.len() && behind.starts_with('%')
-        };
-        let is_percent = behind.strip_prefix('%').is_some_and(|rest| !is_name(rest));
+        // `XX %NAME%`: kisses stand before another placeholder, no price.
+        let percent = text.len() - behind.len();
+        let is_name = |other: usize| is_variable(text.as_bytes(), percent, percent + 1 + other);
+        let is_percent = behind.strip_prefix('%').is_some_and(|rest| !rest.find('%').is_some_and(is_name));
         text[..place.start].ends_with(['$', '€', '£']) || behind.starts_with(['$', '€', '£']) || is_percent
     };
     match word {
@@ -222,6 +220,8 @@ mod tests {
             ("It costs $XX today", "XX"),
             ("XX % off", "XX"),
             ("Get XX%OFF", "XX"),
+            ("XX%off and 5%back", "XX"),
+            ("XX % of 50%", "XX"),
             ("XX\u{A0}€ de moins", "XX"),
             ("Lorem ipsum dolor", "Lorem ipsum"),
             ("LOREM\nIPSUM", "LOREM\nIPSUM"),
